@@ -1,0 +1,26 @@
+//! Messages of the system: OTLP and Tempo types, ids, error kinds, wire slicing and trace combination.
+
+#[allow(
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::or_fun_call,
+    unreachable_pub,
+    missing_docs,
+    rustdoc::all,
+    reason = "generated code"
+)]
+mod generated;
+
+/// Messages of the OpenTelemetry protocol, and its trace service.
+pub mod otlp {
+    pub use crate::generated::opentelemetry::proto::collector::trace::v1 as collector;
+    pub use crate::generated::opentelemetry::proto::common::v1 as common;
+    pub use crate::generated::opentelemetry::proto::resource::v1 as resource;
+    pub use crate::generated::opentelemetry::proto::trace::v1 as trace;
+}
+
+/// Messages that Tempo's clients, its Kafka records and its bucket use, with the services served to the outside.
+pub use generated::tempopb;
+
+/// Messages between our own components (package `vivace.v1`).
+pub use generated::vivace::v1 as vivace;

@@ -1,0 +1,68 @@
+//! A cut: the offsets [first, end) of one partition on their way into blocks, one block a tenant.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use vivace_protocol::{TenantId, TraceId};
+
+/// One trace's pieces in the order of the log: each an encoded `tempopb.Trace`.
+pub(crate) type TraceParts = (TraceId, Vec<Bytes>);
+
+/// Name of a cut. The block ids follow from it, so a repeated attempt writes the same blocks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CutId {
+    /// First offset that this cut covers.
+    pub(crate) first: u64,
+    /// First offset that it does not cover any more.
+    pub(crate) end: u64,
+}
+
+/// Namespace of block ids that derive from the log; any fixed value does, this one was drawn once.
+const BLOCK_NAMESPACE: Uuid = Uuid::from_u128(0x6d1f_5ad0_93c7_4b0e_8a52_4f0c_71f6_2e9b);
+
+impl CutId {
+    /// The id of this cut's block for one tenant: UUIDv5 over (log id, partition, first, end, tenant).
+    pub(crate) fn block_id(&self, log_id: &str, partition: u32, tenant: &TenantId) -> Uuid {
+        let name = format!("{log_id}/{partition}/{}/{}/{tenant}", self.first, self.end);
+        Uuid::new_v5(&BLOCK_NAMESPACE, name.as_bytes())
+    }
+}
+
+/// What one tenant contributes to a cut; `traces` are in ascending order of their ids, each id once.
+#[derive(Debug)]
+pub(crate) struct TenantCut {
+    pub(crate) tenant: TenantId,
+    pub(crate) traces: Vec<TraceParts>,
+    /// Time of the first and the last record that contributed, unix milliseconds.
+    pub(crate) received_ms: (i64, i64),
+}
+
+/// A closed range of the log. Immutable: queries and the flusher share it.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    pub(crate) id: CutId,
+    /// Traces that were still growing at the cut: they belong to the next one, whole.
+    pub(crate) carried: BTreeSet<(TenantId, TraceId)>,
+    /// The oldest offset that a carried trace has a piece in, or `id.end`: nothing below is needed once this cut is
+    /// durable.
+    pub(crate) replay_from: u64,
+    pub(crate) tenants: Vec<TenantCut>,
+    /// Bytes of trace data held.
+    pub(crate) bytes: usize,
+}
+
+impl Cut {
+    /// The pieces of one trace, if it is in this cut.
+    pub(crate) fn find(&self, tenant: &TenantId, id: &TraceId) -> Option<&[Bytes]> {
+        let traces = &self.tenants.iter().find(|t| t.tenant == *tenant)?.traces;
+        let at = traces.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        Some(&traces[at].1)
+    }
+
+    /// All traces of one tenant in this cut.
+    pub(crate) fn traces(&self, tenant: &TenantId) -> &[TraceParts] {
+        self.tenants.iter().find(|t| t.tenant == *tenant).map_or(&[], |t| &t.traces)
+    }
+}

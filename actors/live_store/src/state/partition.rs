@@ -1,0 +1,311 @@
+//! What one partition delivered and no block covers yet.
+//!
+//! `Partition` consumes records in the order of their offsets, answers look-ups and decides cuts. A span is in
+//! exactly one place: the head (still collecting) or one of the closing cuts. Times are the records' own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+use vivace_protocol::{TenantId, TraceId};
+
+use super::{Cut, CutId, Ledger, PendingCut, TenantCut, TraceParts};
+
+/// When to cut. See the configuration keys of the same names.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) max_block_bytes: usize,
+    pub(crate) max_block_duration: Duration,
+    pub(crate) max_trace_idle: Duration,
+    pub(crate) max_trace_live: Duration,
+}
+
+impl Rules {
+    /// A head younger than [`Rules::patience`] leaves for its age only when it makes a block worth having.
+    fn useful_bytes(&self) -> usize {
+        self.max_block_bytes / 8
+    }
+
+    /// A head this old leaves whatever its size.
+    fn patience(&self) -> Duration {
+        self.max_block_duration.saturating_mul(20)
+    }
+}
+
+/// Why a piece was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Discard {
+    /// The trace would exceed the tenant's `max_bytes_per_trace`.
+    TraceTooLarge,
+}
+
+/// What became of one record.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub(crate) traces_created: usize,
+    pub(crate) bytes: usize,
+    pub(crate) discarded: Vec<(TraceId, Discard)>,
+}
+
+#[derive(Debug)]
+struct Piece {
+    offset: u64,
+    bytes: Bytes,
+}
+
+#[derive(Debug)]
+struct LiveTrace {
+    pieces: SmallVec<[Piece; 2]>,
+    bytes: usize,
+    born_ms: i64,
+    touched_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct Head {
+    traces: HashMap<TraceId, LiveTrace>,
+    received_ms: Option<(i64, i64)>,
+}
+
+/// State of one partition. Offsets below `next` were applied.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    rules: Rules,
+    next: u64,
+    first: u64,
+    heads: HashMap<TenantId, Head>,
+    head_bytes: usize,
+    head_born_ms: Option<i64>,
+    closing: Vec<Arc<Cut>>,
+    /// While replaying: below this offset only the carried traces are wanted.
+    covered: u64,
+    carried: BTreeSet<(TenantId, TraceId)>,
+    /// Cuts that an earlier run decided; they are made again at the same offsets.
+    pending: Vec<PendingCut>,
+    newest_ms: i64,
+}
+
+impl Partition {
+    /// Starts from what the ledger remembers; the caller feeds records from `ledger.replay_from` on.
+    ///
+    /// # Errors
+    /// Names the entry of the ledger that is not ours.
+    pub(crate) fn recover(rules: Rules, ledger: &Ledger) -> Result<Self, String> {
+        Ok(Self {
+            rules,
+            next: ledger.replay_from,
+            first: ledger.covered,
+            heads: HashMap::new(),
+            head_bytes: 0,
+            head_born_ms: None,
+            closing: Vec::new(),
+            covered: ledger.covered,
+            carried: Ledger::carried(&ledger.carried)?,
+            pending: ledger.pending.clone(),
+            newest_ms: 0,
+        })
+    }
+
+    /// The next offset to apply.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Time of the newest record applied, unix milliseconds; 0 before the first.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        self.newest_ms
+    }
+
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.head_bytes
+    }
+
+    pub(crate) fn closing(&self) -> &[Arc<Cut>] {
+        &self.closing
+    }
+
+    /// (tenant, traces in the head), for gauges.
+    pub(crate) fn live_traces(&self) -> impl Iterator<Item = (&TenantId, usize)> {
+        self.heads.iter().map(|(tenant, head)| (tenant, head.traces.len()))
+    }
+
+    /// Takes one record. `max_trace_bytes` 0 means no limit. Offsets may have gaps, but never go back.
+    pub(crate) fn apply(
+        &mut self,
+        offset: u64,
+        time_ms: i64,
+        tenant: &TenantId,
+        traces: impl Iterator<Item = (TraceId, Bytes)>,
+        max_trace_bytes: usize,
+    ) -> Applied {
+        assert!(offset >= self.next, "record {offset} after {} had been applied", self.next);
+        self.next = offset + 1;
+        self.newest_ms = self.newest_ms.max(time_ms);
+        let replaying = offset < self.covered;
+        let mut applied = Applied::default();
+        if !self.heads.contains_key(tenant) {
+            self.heads.insert(tenant.clone(), Head::default());
+        }
+        let Some(head) = self.heads.get_mut(tenant) else { return applied };
+        for (id, bytes) in traces {
+            if replaying && !self.carried.contains(&(tenant.clone(), id)) {
+                continue;
+            }
+            let trace = head.traces.entry(id).or_insert_with(|| {
+                applied.traces_created += 1;
+                LiveTrace { pieces: SmallVec::new(), bytes: 0, born_ms: time_ms, touched_ms: time_ms }
+            });
+            if max_trace_bytes > 0 && trace.bytes + bytes.len() > max_trace_bytes {
+                applied.discarded.push((id, Discard::TraceTooLarge));
+                continue;
+            }
+            trace.bytes += bytes.len();
+            trace.touched_ms = trace.touched_ms.max(time_ms);
+            applied.bytes += bytes.len();
+            trace.pieces.push(Piece { offset, bytes });
+        }
+        if applied.bytes > 0 {
+            self.head_bytes += applied.bytes;
+            self.head_born_ms.get_or_insert(time_ms);
+            let (from, to) = head.received_ms.unwrap_or((time_ms, time_ms));
+            head.received_ms = Some((from.min(time_ms), to.max(time_ms)));
+        }
+        applied
+    }
+
+    /// A record that is passed over (set aside, or not a trace record).
+    pub(crate) fn skip(&mut self, offset: u64) {
+        self.next = self.next.max(offset + 1);
+    }
+
+    /// The cut that an earlier run decided at exactly this point of the log, if there is one.
+    pub(crate) fn repeat_cut(&mut self) -> Result<Option<Arc<Cut>>, String> {
+        if self.pending.first().is_none_or(|p| self.next < p.id.end) {
+            return Ok(None);
+        }
+        let pending = self.pending.remove(0);
+        let carried = Ledger::carried(&pending.carried)?;
+        Ok(Some(self.close(pending.id, |tenant, id, _| carried.contains(&(tenant.clone(), *id)))))
+    }
+
+    /// The offset at which [`Partition::repeat_cut`] must be asked again; records beyond must wait.
+    pub(crate) fn next_repeat(&self) -> Option<u64> {
+        self.pending.first().map(|p| p.id.end)
+    }
+
+    /// Whether a cut is due now.
+    pub(crate) fn cut_due(&self, now_ms: i64) -> bool {
+        let Some(born) = self.head_born_ms else { return false };
+        let age = Duration::from_millis(u64::try_from(now_ms - born).unwrap_or(0));
+        self.head_bytes >= self.rules.max_block_bytes
+            || (age >= self.rules.max_block_duration && self.head_bytes >= self.rules.useful_bytes())
+            || age >= self.rules.patience()
+    }
+
+    /// Closes the head. Traces that are still growing are carried into the next cut, unless `everything` is set (the
+    /// process ends) or they have lived for too long.
+    ///
+    /// `None` when there is nothing to cut.
+    pub(crate) fn cut(&mut self, now_ms: i64, everything: bool) -> Option<Arc<Cut>> {
+        self.head_born_ms?;
+        let idle = i64::try_from(self.rules.max_trace_idle.as_millis()).unwrap_or(i64::MAX);
+        let live = i64::try_from(self.rules.max_trace_live.as_millis()).unwrap_or(i64::MAX);
+        let id = CutId { first: self.first, end: self.next };
+        let growing =
+            |trace: &LiveTrace| !everything && now_ms - trace.touched_ms < idle && now_ms - trace.born_ms < live;
+        let any_leaves = self.heads.values().flat_map(|h| h.traces.values()).any(|t| !growing(t));
+        // A head in which everything still grows but which is full leaves as a whole: memory is bounded, traces are not.
+        Some(self.close(id, |_, _, trace| any_leaves && growing(trace)))
+    }
+
+    fn close(&mut self, id: CutId, keep: impl Fn(&TenantId, &TraceId, &LiveTrace) -> bool) -> Arc<Cut> {
+        let mut cut = Cut { id, carried: BTreeSet::new(), replay_from: id.end, tenants: Vec::new(), bytes: 0 };
+        let mut kept_bytes = 0;
+        let mut kept_born: Option<i64> = None;
+        for (tenant, head) in &mut self.heads {
+            let leaving = head.traces.extract_if(|trace_id, trace| !keep(tenant, trace_id, trace));
+            let mut traces: Vec<TraceParts> = leaving
+                .filter(|(_, trace)| !trace.pieces.is_empty())
+                .map(|(trace_id, trace)| {
+                    cut.bytes += trace.bytes;
+                    (trace_id, trace.pieces.into_iter().map(|piece| piece.bytes).collect())
+                })
+                .collect();
+            for (trace_id, trace) in &head.traces {
+                cut.carried.insert((tenant.clone(), *trace_id));
+                cut.replay_from = trace.pieces.iter().map(|p| p.offset).fold(cut.replay_from, u64::min);
+                kept_bytes += trace.bytes;
+                kept_born = Some(kept_born.map_or(trace.born_ms, |born| born.min(trace.born_ms)));
+            }
+            let received_ms = head.received_ms.unwrap_or_default();
+            if head.traces.is_empty() {
+                head.received_ms = None;
+            }
+            if !traces.is_empty() {
+                traces.sort_unstable_by_key(|(trace_id, _)| *trace_id);
+                cut.tenants.push(TenantCut { tenant: tenant.clone(), traces, received_ms });
+            }
+        }
+        self.heads.retain(|_, head| !head.traces.is_empty());
+        self.head_bytes = kept_bytes;
+        self.head_born_ms = kept_born;
+        self.first = id.end;
+        self.covered = id.end;
+        self.carried.clone_from(&cut.carried);
+        cut.tenants.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+        let cut = Arc::new(cut);
+        self.closing.push(Arc::clone(&cut));
+        cut
+    }
+
+    /// The blocks of this cut can be read elsewhere now.
+    pub(crate) fn published(&mut self, id: CutId) {
+        self.closing.retain(|cut| cut.id != id);
+    }
+
+    /// All pieces of one trace, in the order of the log.
+    pub(crate) fn find(&self, tenant: &TenantId, id: &TraceId) -> Vec<Bytes> {
+        let closing = self.closing.iter().filter_map(|cut| cut.find(tenant, id)).flatten().cloned();
+        let head = self.heads.get(tenant).and_then(|head| head.traces.get(id));
+        closing.chain(head.into_iter().flat_map(|t| t.pieces.iter().map(|p| p.bytes.clone()))).collect()
+    }
+
+    /// Everything of one tenant: the closing cuts as they are (shared) and a copy of the head's directory.
+    /// The bytes themselves are shared, so this costs a few tens of nanoseconds a trace.
+    pub(crate) fn snapshot(&self, tenant: &TenantId) -> Snapshot {
+        let head = self.heads.get(tenant).map_or_else(Vec::new, |head| {
+            head.traces
+                .iter()
+                .map(|(id, trace)| (*id, trace.pieces.iter().map(|p| p.bytes.clone()).collect()))
+                .collect()
+        });
+        Snapshot { closing: self.closing.clone(), head, newest_ms: self.newest_ms }
+    }
+}
+
+/// One tenant's data at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) closing: Vec<Arc<Cut>>,
+    pub(crate) head: Vec<TraceParts>,
+    pub(crate) newest_ms: i64,
+}
+
+impl Snapshot {
+    /// Every trace once, all its pieces together, ascending ids.
+    pub(crate) fn into_traces(self, tenant: &TenantId) -> Vec<TraceParts> {
+        let mut all: Vec<TraceParts> = self.closing.iter().flat_map(|cut| cut.traces(tenant)).cloned().collect();
+        all.extend(self.head);
+        all.sort_by_key(|(id, _)| *id);
+        all.dedup_by(|(id, parts), (kept, kept_parts)| {
+            let same = id == kept;
+            if same {
+                kept_parts.append(parts);
+            }
+            same
+        });
+        all
+    }
+}

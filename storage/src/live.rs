@@ -1,0 +1,1 @@
+//! Live traces as a source of spans for queries.

@@ -1,0 +1,1 @@
+//! Reads blocks: footer, pages, predicates, whole traces.

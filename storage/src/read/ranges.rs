@@ -1,0 +1,157 @@
+//! Where the bytes of a block come from: synchronous range reads, because decoding runs on compute threads, not in futures.
+
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::error::{Error, Result};
+
+/// Random reads of one object of known length.
+pub trait Ranges: Send + Sync {
+    /// Length of the object in bytes.
+    fn len(&self) -> u64;
+
+    /// Whether the object has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Exactly the bytes of `range`, which lies inside the object. Blocks until they are there.
+    fn read(&self, range: Range<u64>) -> Result<Bytes>;
+
+    /// Several ranges, in the order asked. Sources with a latency per request fetch them at once and may merge close ones.
+    fn read_many(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        ranges.iter().map(|range| self.read(range.clone())).collect()
+    }
+}
+
+/// The objects of one block.
+pub trait BlockObjects: Send + Sync {
+    /// `data.parquet`.
+    fn data(&self) -> Arc<dyn Ranges>;
+
+    /// A whole small object (`bloom-0`, `index`), none when the block does not have it.
+    fn object(&self, name: &str) -> Result<Option<Bytes>>;
+}
+
+/// Name of the data object.
+pub(crate) const DATA: &str = "data.parquet";
+
+/// An object in memory.
+impl Ranges for Bytes {
+    fn len(&self) -> u64 {
+        u64::try_from(self.as_ref().len()).unwrap_or(u64::MAX)
+    }
+
+    fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let bounds = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        bounds
+            .filter(|(start, end)| start <= end && *end <= self.as_ref().len())
+            .map(|(start, end)| self.slice(start..end))
+            .ok_or_else(past_end)
+    }
+}
+
+fn past_end() -> Error {
+    Error::malformed("file", "a range lies past its end")
+}
+
+/// A local file, read by position so that many threads share it.
+#[derive(Debug)]
+pub struct FileRanges {
+    file: File,
+    len: u64,
+    name: String,
+}
+
+impl FileRanges {
+    /// Opens `path`; its length must not change afterwards.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let opened = File::open(path).and_then(|file| {
+            let len = file.metadata()?.len();
+            Ok((file, len))
+        });
+        match opened {
+            Ok((file, len)) => Ok(Self { file, len, name }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::Missing(name)),
+            Err(source) => Err(Error::Io { name, source }),
+        }
+    }
+}
+
+impl Ranges for FileRanges {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.start > range.end || range.end > self.len {
+            return Err(past_end());
+        }
+        let len = usize::try_from(range.end - range.start).map_err(|_too_big| past_end())?;
+        let mut buf = vec![0; len];
+        std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut buf, range.start)
+            .map_err(|source| Error::Io { name: self.name.clone(), source })?;
+        Ok(buf.into())
+    }
+}
+
+/// A block in a local folder.
+pub struct LocalBlock {
+    folder: PathBuf,
+    data: Arc<FileRanges>,
+}
+
+impl LocalBlock {
+    /// Opens the data file of the block in `folder`.
+    pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
+        let folder = folder.into();
+        let data = Arc::new(FileRanges::open(&folder.join(DATA))?);
+        Ok(Self { folder, data })
+    }
+}
+
+impl BlockObjects for LocalBlock {
+    fn data(&self) -> Arc<dyn Ranges> {
+        self.data.clone()
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Bytes>> {
+        match std::fs::read(self.folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io { name: name.to_owned(), source }),
+        }
+    }
+}
+
+/// A block whose objects are all in memory.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBlock {
+    data: Bytes,
+    objects: Vec<(String, Bytes)>,
+}
+
+impl MemoryBlock {
+    /// A block of the given data object and other objects by name.
+    pub fn new(data: Bytes, objects: Vec<(String, Bytes)>) -> Self {
+        Self { data, objects }
+    }
+}
+
+impl BlockObjects for MemoryBlock {
+    fn data(&self) -> Arc<dyn Ranges> {
+        Arc::new(self.data.clone())
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Bytes>> {
+        Ok(self.objects.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.clone()))
+    }
+}

@@ -1,0 +1,209 @@
+//! The RLE / bit-packed hybrid of levels, booleans and dictionary ids.
+
+use super::error::{Error, Result};
+
+/// One run of the hybrid.
+pub(crate) enum Run<'a> {
+    /// The same value `len` times.
+    Repeat { value: u32, len: usize },
+    /// `len` values of the width of the stream, least significant bit first.
+    Packed { bytes: &'a [u8], len: usize },
+}
+
+/// Iterates over the runs of at most `left` values.
+pub(crate) struct Hybrid<'a> {
+    buf: &'a [u8],
+    width: u8,
+    left: usize,
+}
+
+impl<'a> Hybrid<'a> {
+    /// `width` is at most 32; `count` is how many values the caller expects.
+    pub(crate) fn new(buf: &'a [u8], width: u8, count: usize) -> Result<Self> {
+        if width > 32 {
+            return Err(malformed("bit width above 32"));
+        }
+        Ok(Self { buf, width, left: count })
+    }
+
+    /// The next run, none after `count` values. Running out of bytes before is an error.
+    pub(crate) fn next_run(&mut self) -> Result<Option<Run<'a>>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let head = self.varint()?;
+        let count = usize::try_from(head >> 1).map_err(|_too_big| malformed("run does not fit"))?;
+        if count == 0 {
+            return Err(malformed("empty run"));
+        }
+        if head & 1 == 0 {
+            let bytes = usize::from(self.width.div_ceil(8));
+            let raw = self.buf.get(..bytes).ok_or_else(|| malformed("ends inside a run"))?;
+            let mut word = [0u8; 4];
+            word[..bytes].copy_from_slice(raw);
+            self.buf = &self.buf[bytes..];
+            let len = count.min(self.left);
+            self.left -= len;
+            return Ok(Some(Run::Repeat { value: u32::from_le_bytes(word), len }));
+        }
+        let len = count.saturating_mul(8).min(self.left);
+        let bytes = count.saturating_mul(usize::from(self.width));
+        // The last group may be cut where no wanted value lies any more.
+        let needed = len.saturating_mul(usize::from(self.width)).div_ceil(8);
+        let bytes = bytes.min(self.buf.len());
+        if bytes < needed {
+            return Err(malformed("ends inside a run"));
+        }
+        let (run, rest) = self.buf.split_at(bytes);
+        self.buf = rest;
+        self.left -= len;
+        Ok(Some(Run::Packed { bytes: run, len }))
+    }
+
+    fn varint(&mut self) -> Result<u64> {
+        let mut value = 0u64;
+        for shift in (0..42).step_by(7) {
+            let (&byte, rest) = self.buf.split_first().ok_or_else(|| malformed("ends inside a run header"))?;
+            self.buf = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(malformed("run header is too long"))
+    }
+}
+
+fn malformed(why: &'static str) -> Error {
+    Error::malformed("run-length data", why)
+}
+
+/// Calls `sink` with `len` values of `width` bits. `bytes` holds all of them, which [`Hybrid::next_run`] checked.
+#[inline]
+pub(crate) fn unpack(bytes: &[u8], width: u8, len: usize, mut sink: impl FnMut(u32)) {
+    if width == 0 {
+        (0..len).for_each(|_| sink(0));
+        return;
+    }
+    let mask = low_bits(width);
+    let step = usize::from(width);
+    let mut done = 0;
+    if width <= 8 {
+        // Eight values are exactly `width` bytes, so one word holds them.
+        let mut at = 0;
+        while done + 8 <= len {
+            let word = word_at(bytes, at);
+            for lane in 0..8 {
+                sink(low32(word >> (lane * u32::from(width)) & mask));
+            }
+            done += 8;
+            at += step;
+        }
+    }
+    let mut bit = done * step;
+    while done < len {
+        sink(low32(word_at(bytes, bit >> 3) >> (bit & 7) & mask));
+        bit += step;
+        done += 1;
+    }
+}
+
+/// Mask of the low `width` bits, `width` in 1..=63.
+#[inline]
+pub(crate) fn low_bits(width: u8) -> u64 {
+    (1u64 << width) - 1
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the caller masked the value to at most 32 bits")]
+fn low32(word: u64) -> u32 {
+    word as u32
+}
+
+/// Eight bytes at `at`, zeros past the end.
+#[inline]
+pub(crate) fn word_at(bytes: &[u8], at: usize) -> u64 {
+    if let Some(raw) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        return u64::from_le_bytes(*raw);
+    }
+    let mut word = [0u8; 8];
+    let tail = bytes.get(at..).unwrap_or_default();
+    word[..tail.len()].copy_from_slice(tail);
+    u64::from_le_bytes(word)
+}
+
+/// Levels of a page: `count` values of at most `max`.
+pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
+    let width = level_width(max);
+    let mut out = Vec::with_capacity(count);
+    let mut over = false;
+    let mut runs = Hybrid::new(buf, width, count)?;
+    while let Some(run) = runs.next_run()? {
+        match run {
+            Run::Repeat { value, len } => {
+                let value = u8::try_from(value).map_err(|_too_big| malformed("level above its maximum"))?;
+                over |= value > max;
+                out.resize(out.len() + len, value);
+            }
+            Run::Packed { bytes, len } => unpack(bytes, width, len, |value| {
+                // The width is at most 3 bits for the seven levels a trace has, at most 8 in general.
+                let value = value.to_le_bytes()[0];
+                over |= value > max;
+                out.push(value);
+            }),
+        }
+    }
+    if over {
+        return Err(malformed("level above its maximum"));
+    }
+    Ok(out)
+}
+
+/// Bits of a level whose maximum is `max`.
+pub(crate) fn level_width(max: u8) -> u8 {
+    u8::try_from(u8::BITS - max.leading_zeros()).unwrap_or(8)
+}
+
+/// Dictionary ids of a page, all below `entries`. The first byte of `buf` is the bit width.
+pub(crate) fn ids(buf: &[u8], entries: usize, count: usize) -> Result<Vec<u32>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    let (&width, buf) = buf.split_first().ok_or_else(|| malformed("no bit width"))?;
+    let mut out = Vec::with_capacity(count);
+    let mut highest = 0;
+    let mut runs = Hybrid::new(buf, width, count)?;
+    while let Some(run) = runs.next_run()? {
+        match run {
+            Run::Repeat { value, len } => {
+                highest = highest.max(value);
+                out.resize(out.len() + len, value);
+            }
+            Run::Packed { bytes, len } => unpack(bytes, width, len, |value| {
+                highest = highest.max(value);
+                out.push(value);
+            }),
+        }
+    }
+    if usize::try_from(highest).is_ok_and(|id| id < entries) {
+        Ok(out)
+    } else {
+        Err(malformed("dictionary id without entry"))
+    }
+}
+
+/// Booleans of a page in RLE encoding: a four-byte length, then the hybrid of width 1.
+pub(crate) fn booleans(buf: &[u8], count: usize) -> Result<Vec<bool>> {
+    let (len, rest) = buf.split_first_chunk::<4>().ok_or_else(|| malformed("no length"))?;
+    let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_too_big| malformed("length does not fit"))?;
+    let data = rest.get(..len).ok_or_else(|| malformed("length past the end"))?;
+    let mut out = Vec::with_capacity(count);
+    let mut runs = Hybrid::new(data, 1, count)?;
+    while let Some(run) = runs.next_run()? {
+        match run {
+            Run::Repeat { value, len } => out.resize(out.len() + len, value != 0),
+            Run::Packed { bytes, len } => unpack(bytes, 1, len, |value| out.push(value != 0)),
+        }
+    }
+    Ok(out)
+}

@@ -1,0 +1,83 @@
+//! Sets of rows of one row group.
+
+use std::ops::Range;
+
+/// Ascending, disjoint, non-empty, non-touching ranges of rows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct RowSet {
+    ranges: Vec<Range<u32>>,
+}
+
+impl RowSet {
+    /// All rows below `rows`.
+    pub(crate) fn all(rows: u32) -> Self {
+        let mut set = Self::default();
+        set.push_range(0..rows);
+        set
+    }
+
+    /// One row.
+    pub(crate) fn one(row: u32) -> Self {
+        let mut set = Self::default();
+        set.push(row);
+        set
+    }
+
+    /// Adds a row at or above all that are in the set.
+    pub(crate) fn push(&mut self, row: u32) {
+        self.push_range(row..row.saturating_add(1));
+    }
+
+    /// Adds rows at or above all that are in the set.
+    pub(crate) fn push_range(&mut self, rows: Range<u32>) {
+        match self.ranges.last_mut() {
+            _ if rows.is_empty() => {}
+            Some(last) if rows.start <= last.end => last.end = last.end.max(rows.end),
+            _ => self.ranges.push(rows),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Number of rows.
+    pub(crate) fn len(&self) -> u32 {
+        self.ranges.iter().map(|range| range.end - range.start).sum()
+    }
+
+    pub(crate) fn ranges(&self) -> &[Range<u32>] {
+        &self.ranges
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.ranges.iter().cloned().flatten()
+    }
+
+    /// Whether any of `rows` is in the set.
+    pub(crate) fn overlaps(&self, rows: Range<u32>) -> bool {
+        let next = self.ranges.partition_point(|range| range.end <= rows.start);
+        self.ranges.get(next).is_some_and(|range| range.start < rows.end)
+    }
+
+    pub(crate) fn contains(&self, row: u32) -> bool {
+        self.overlaps(row..row.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touching_rows_become_one_range() {
+        let mut set = RowSet::one(3);
+        set.push(4);
+        set.push_range(9..12);
+        set.push(11);
+        assert_eq!(set.ranges(), [3..5, 9..12]);
+        assert_eq!((set.len(), set.contains(4), set.contains(5)), (5, true, false));
+        assert!(set.overlaps(5..10) && !set.overlaps(5..9) && !RowSet::default().overlaps(0..9));
+        assert_eq!(set.iter().collect::<Vec<_>>(), [3, 4, 9, 10, 11]);
+    }
+}

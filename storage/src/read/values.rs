@@ -1,0 +1,228 @@
+//! Decoded values of one page or one dictionary.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    delta,
+    error::{Error, Result},
+    rle,
+};
+
+/// Byte strings as slices of one buffer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ByteValues {
+    data: Bytes,
+    bounds: Vec<(u32, u32)>,
+}
+
+impl ByteValues {
+    /// Every pair of `bounds` lies inside `data`, start first.
+    pub(crate) fn new(data: Bytes, bounds: Vec<(u32, u32)>) -> Self {
+        Self { data, bounds }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bounds.len()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&[u8]> {
+        let (start, end) = *self.bounds.get(index)?;
+        self.data.get(to_usize(start)..to_usize(end))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.bounds.iter().map(|(start, end)| &self.data[to_usize(*start)..to_usize(*end)])
+    }
+
+    /// As [`Self::get`], sharing the buffer.
+    pub(crate) fn bytes(&self, index: usize) -> Option<Bytes> {
+        let (start, end) = *self.bounds.get(index)?;
+        Some(self.data.slice(to_usize(start)..to_usize(end)))
+    }
+
+    /// Memory held.
+    pub(crate) fn size(&self) -> usize {
+        self.data.len() + self.bounds.len() * 8
+    }
+}
+
+/// `u32` to index; every platform this runs on has at least 32 bits.
+#[inline]
+pub(crate) fn to_usize(value: u32) -> usize {
+    value as usize
+}
+
+/// Physical type of a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Physical {
+    Boolean,
+    Int32,
+    Int64,
+    Double,
+    ByteArray,
+}
+
+/// Values of one page without its nulls.
+#[derive(Debug, Clone)]
+pub(crate) enum Values {
+    /// Byte strings written out.
+    Bytes(ByteValues),
+    /// Entries of the chunk's dictionary of byte strings.
+    Ids(Vec<u32>),
+    /// INT32 (sign-extended) and INT64.
+    Ints(Vec<i64>),
+    Doubles(Vec<f64>),
+    Bools(Vec<bool>),
+}
+
+impl Values {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.len(),
+            Self::Ids(ids) => ids.len(),
+            Self::Ints(ints) => ints.len(),
+            Self::Doubles(doubles) => doubles.len(),
+            Self::Bools(bools) => bools.len(),
+        }
+    }
+}
+
+/// Numbers of the encodings in page headers.
+mod encoding {
+    pub(super) const PLAIN: i32 = 0;
+    pub(super) const PLAIN_DICTIONARY: i32 = 2;
+    pub(super) const RLE: i32 = 3;
+    pub(super) const DELTA_BINARY_PACKED: i32 = 5;
+    pub(super) const DELTA_LENGTH_BYTE_ARRAY: i32 = 6;
+    pub(super) const DELTA_BYTE_ARRAY: i32 = 7;
+    pub(super) const RLE_DICTIONARY: i32 = 8;
+    pub(super) const BYTE_STREAM_SPLIT: i32 = 9;
+}
+
+/// Largest page that DELTA_BYTE_ARRAY may expand to.
+const MAX_EXPANDED: usize = 1 << 30;
+
+fn malformed(why: &'static str) -> Error {
+    Error::malformed("page values", why)
+}
+
+/// Decodes `count` values. `dictionary` gives that of the chunk; it is asked only when a value needs it.
+pub(crate) fn decode(
+    physical: Physical,
+    encoding: i32,
+    data: &Bytes,
+    count: usize,
+    dictionary: impl FnOnce() -> Result<Option<Arc<Values>>>,
+) -> Result<Values> {
+    match encoding {
+        encoding::PLAIN => plain(physical, data, count),
+        encoding::PLAIN_DICTIONARY | encoding::RLE_DICTIONARY if count == 0 => plain(physical, &Bytes::new(), 0),
+        encoding::PLAIN_DICTIONARY | encoding::RLE_DICTIONARY => {
+            let dictionary = dictionary()?.ok_or_else(|| malformed("dictionary ids without a dictionary"))?;
+            let ids = rle::ids(data, dictionary.len(), count)?;
+            Ok(match &*dictionary {
+                Values::Bytes(_) | Values::Ids(_) => Values::Ids(ids),
+                Values::Ints(entries) => Values::Ints(pick(entries, &ids)),
+                Values::Doubles(entries) => Values::Doubles(pick(entries, &ids)),
+                Values::Bools(entries) => Values::Bools(pick(entries, &ids)),
+            })
+        }
+        encoding::RLE if physical == Physical::Boolean => Ok(Values::Bools(rle::booleans(data, count)?)),
+        encoding::DELTA_BINARY_PACKED => {
+            let (mut ints, _) = delta::integers(data, count)?;
+            match physical {
+                Physical::Int64 => {}
+                // The deltas of 32-bit columns wrap at 32 bits.
+                Physical::Int32 => ints.iter_mut().for_each(|int| *int = i64::from(low_i32(*int))),
+                _ => return Err(malformed("integer encoding of another type")),
+            }
+            Ok(Values::Ints(ints))
+        }
+        encoding::DELTA_LENGTH_BYTE_ARRAY if physical == Physical::ByteArray => {
+            Ok(Values::Bytes(delta::byte_arrays(data, count)?))
+        }
+        encoding::DELTA_BYTE_ARRAY if physical == Physical::ByteArray => {
+            Ok(Values::Bytes(delta::prefixed_byte_arrays(data, count, MAX_EXPANDED)?))
+        }
+        encoding::BYTE_STREAM_SPLIT => split(physical, data, count),
+        other => Err(Error::Unsupported(format!("encoding {other} of a {physical:?} column"))),
+    }
+}
+
+/// The caller checked that every id has an entry.
+fn pick<T: Copy>(entries: &[T], ids: &[u32]) -> Vec<T> {
+    ids.iter().map(|id| entries[to_usize(*id)]).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the low 32 bits are the value")]
+fn low_i32(wide: i64) -> i32 {
+    wide as i32
+}
+
+fn plain(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
+    let width = match physical {
+        Physical::Boolean => 0,
+        Physical::Int32 => 4,
+        Physical::Int64 | Physical::Double => 8,
+        Physical::ByteArray => return Ok(Values::Bytes(plain_byte_arrays(data, count)?)),
+    };
+    let needed = if width == 0 { count.div_ceil(8) } else { count.saturating_mul(width) };
+    let raw = data.get(..needed).ok_or_else(|| malformed("fewer than the page has"))?;
+    Ok(match physical {
+        Physical::Boolean => Values::Bools((0..count).map(|bit| raw[bit >> 3] >> (bit & 7) & 1 == 1).collect()),
+        Physical::Int32 => Values::Ints(chunks::<4>(raw).map(|word| i64::from(i32::from_le_bytes(word))).collect()),
+        Physical::Int64 => Values::Ints(chunks::<8>(raw).map(i64::from_le_bytes).collect()),
+        Physical::Double | Physical::ByteArray => Values::Doubles(chunks::<8>(raw).map(f64::from_le_bytes).collect()),
+    })
+}
+
+fn chunks<const N: usize>(raw: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    raw.as_chunks::<N>().0.iter().copied()
+}
+
+fn plain_byte_arrays(data: &Bytes, count: usize) -> Result<ByteValues> {
+    let end = u32::try_from(data.len()).map_err(|_too_big| malformed("page above 4 GiB"))?;
+    // Each value takes at least the four bytes of its length.
+    if count > data.len() / 4 {
+        return Err(malformed("fewer than the page has"));
+    }
+    let mut bounds = Vec::with_capacity(count);
+    let mut at = 0u32;
+    for _ in 0..count {
+        let raw = data.get(to_usize(at)..).and_then(<[u8]>::first_chunk::<4>).ok_or_else(|| malformed("ends early"))?;
+        let start = at + 4;
+        let next = start
+            .checked_add(u32::from_le_bytes(*raw))
+            .filter(|next| *next <= end)
+            .ok_or_else(|| malformed("byte array past the end"))?;
+        bounds.push((start, next));
+        at = next;
+    }
+    Ok(ByteValues::new(data.clone(), bounds))
+}
+
+fn split(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
+    let width = match physical {
+        Physical::Int32 => 4,
+        Physical::Int64 | Physical::Double => 8,
+        Physical::Boolean | Physical::ByteArray => return Err(malformed("stream split of another type")),
+    };
+    let raw = data.get(..count.saturating_mul(width)).ok_or_else(|| malformed("fewer than the page has"))?;
+    let word = |index: usize| {
+        let mut word = [0u8; 8];
+        (0..width).for_each(|lane| word[lane] = raw[lane * count + index]);
+        word
+    };
+    Ok(match physical {
+        Physical::Double => Values::Doubles((0..count).map(|index| f64::from_le_bytes(word(index))).collect()),
+        Physical::Int32 => {
+            Values::Ints((0..count).map(|index| i64::from(low_i32(i64::from_le_bytes(word(index))))).collect())
+        }
+        Physical::Int64 | Physical::Boolean | Physical::ByteArray => {
+            Values::Ints((0..count).map(|index| i64::from_le_bytes(word(index))).collect())
+        }
+    })
+}

@@ -11,6 +11,15 @@
 )]
 mod generated;
 
+mod error;
+mod ids;
+mod rpc_status;
+pub mod wire;
+
+pub use error::{Error, Kind};
+pub use ids::{SpanId, TenantId, TenantIdError, TraceId, TraceIdError};
+pub use rpc_status::RpcStatus;
+
 /// Messages of the OpenTelemetry protocol, and its trace service.
 pub mod otlp {
     pub use crate::generated::opentelemetry::proto::collector::trace::v1 as collector;

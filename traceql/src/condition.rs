@@ -1,0 +1,300 @@
+//! Conditions that a source may use to skip data. They are hints: a source may return more, never less.
+
+use std::sync::Arc;
+
+use crate::{
+    field::{Field, Intrinsic, Scope},
+    pattern::Pattern,
+    value::{CompareOp, Type, Value},
+};
+
+/// What one condition asks of one field's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// The field has a value (arrays count).
+    Exists,
+    /// The field has no value. For event and link fields: some event (link) lacks it.
+    Missing,
+    /// Comparison with a literal.
+    Compare(CompareOp, Value),
+    /// The text matches.
+    Match(Arc<Pattern>),
+    /// There is text and it does not match.
+    NotMatch(Arc<Pattern>),
+}
+
+/// A field and what is asked of it.
+///
+/// `Scope::Any` fields mean: the span's value satisfies the test, or the span lacks the key and the resource's value
+/// does. Event and link fields mean: one of the span's events (links) satisfies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Any field of a query, trace-level and structure intrinsics included.
+    pub field: Field,
+    /// The test.
+    pub test: Test,
+}
+
+impl Condition {
+    /// Whether a value satisfies the condition. An *attribute* is compared strictly: a value of another type than
+    /// the literal's never matches (an int attribute does not match a float literal). Intrinsics compare numbers
+    /// of any type.
+    #[must_use]
+    pub fn matches(&self, value: &Value) -> bool {
+        match &self.test {
+            Test::Exists => !value.is_nil(),
+            Test::Missing => value.is_nil(),
+            Test::Compare(op, literal) => {
+                (!self.is_strict() || same_type(value, literal)) && value.compare(*op, literal)
+            }
+            Test::Match(pattern) => match value {
+                Value::Str(text) => pattern.is_match(text),
+                Value::List(items) => {
+                    items.iter().any(|item| matches!(item, Value::Str(text) if pattern.is_match(text)))
+                }
+                _ => false,
+            },
+            Test::NotMatch(pattern) => match value {
+                Value::Str(text) => !pattern.is_match(text),
+                Value::List(items) => {
+                    value.type_of() == Type::StringArray
+                        && items.iter().all(|item| matches!(item, Value::Str(text) if !pattern.is_match(text)))
+                }
+                _ => false,
+            },
+        }
+    }
+
+    /// [`matches`](Self::matches) for a single string, without building a value.
+    #[must_use]
+    #[inline]
+    pub fn matches_str(&self, text: &str) -> bool {
+        match &self.test {
+            Test::Exists => true,
+            Test::Missing => false,
+            Test::Compare(op, Value::Str(literal)) => op.accepts(text.as_bytes().cmp(literal.as_bytes())),
+            Test::Compare(..) => false,
+            Test::Match(pattern) => pattern.is_match(text),
+            Test::NotMatch(pattern) => !pattern.is_match(text),
+        }
+    }
+
+    /// The only type of scalar or array element that can satisfy the condition on an attribute; `None` if several
+    /// can. A source that stores one column per type reads no other.
+    #[must_use]
+    pub fn value_type(&self) -> Option<Type> {
+        match &self.test {
+            Test::Exists | Test::Missing => None,
+            Test::Compare(_, literal) => self.is_strict().then(|| literal.type_of()),
+            Test::Match(_) | Test::NotMatch(_) => Some(Type::String),
+        }
+    }
+
+    /// Whether some integer (or duration, time) within `min..=max` can satisfy the condition. True when unsure.
+    #[must_use]
+    pub fn may_match_ints(&self, min: i64, max: i64) -> bool {
+        match &self.test {
+            Test::Compare(op, Value::Int(literal) | Value::Duration(literal)) => match op {
+                CompareOp::Eq => min <= *literal && *literal <= max,
+                CompareOp::NotEq => min != max || min != *literal,
+                CompareOp::Less => min < *literal,
+                CompareOp::LessEq => min <= *literal,
+                CompareOp::Greater => max > *literal,
+                CompareOp::GreaterEq => max >= *literal,
+            },
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "the evaluator compares the same way, and rounding is monotonic"
+            )]
+            Test::Compare(op, Value::Float(literal)) if !self.is_strict() => {
+                may_match_floats(*op, *literal, min as f64, max as f64)
+            }
+            Test::Compare(..) | Test::Missing | Test::Match(_) | Test::NotMatch(_) => false,
+            Test::Exists => true,
+        }
+    }
+
+    /// Whether some float within `min..=max` can satisfy the condition. NaN values are outside any bound: a source
+    /// must not skip a page that may hold NaN when the operator is `!=`.
+    #[must_use]
+    pub fn may_match_floats(&self, min: f64, max: f64) -> bool {
+        match &self.test {
+            Test::Compare(op, Value::Float(literal)) => may_match_floats(*op, *literal, min, max),
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "the evaluator compares the same way, and rounding is monotonic"
+            )]
+            Test::Compare(op, Value::Int(literal) | Value::Duration(literal)) if !self.is_strict() => {
+                may_match_floats(*op, *literal as f64, min, max)
+            }
+            Test::Compare(..) | Test::Missing | Test::Match(_) | Test::NotMatch(_) => false,
+            Test::Exists => true,
+        }
+    }
+
+    /// Whether some string within `min..=max` (bytes, both inclusive; the bounds may be cut short or rounded up as
+    /// in Parquet statistics) can satisfy the condition.
+    #[must_use]
+    pub fn may_match_strs(&self, min: &[u8], max: &[u8]) -> bool {
+        match &self.test {
+            Test::Compare(op, Value::Str(literal)) => {
+                let literal = literal.as_bytes();
+                match op {
+                    CompareOp::Eq => min <= literal && literal <= max,
+                    CompareOp::NotEq => min != max || min != literal,
+                    CompareOp::Less => min < literal,
+                    CompareOp::LessEq => min <= literal,
+                    CompareOp::Greater => max > literal,
+                    CompareOp::GreaterEq => max >= literal,
+                }
+            }
+            Test::Match(pattern) => {
+                let prefix = pattern.literal_prefix().as_bytes();
+                prefix <= max && (min <= prefix || min.starts_with(prefix))
+            }
+            Test::Compare(..) | Test::Missing => false,
+            Test::Exists | Test::NotMatch(_) => true,
+        }
+    }
+
+    /// Attributes (and the instrumentation intrinsics, which are stored like strings) only match literals of their
+    /// own type.
+    fn is_strict(&self) -> bool {
+        match &self.field {
+            Field::Attribute { .. } => true,
+            Field::Intrinsic(intrinsic) => {
+                matches!(intrinsic, Intrinsic::InstrumentationName | Intrinsic::InstrumentationVersion)
+            }
+        }
+    }
+
+    /// The two concrete fields of an unscoped one, or the field itself.
+    pub(crate) fn concrete_fields(field: &Field) -> Vec<Field> {
+        match field {
+            Field::Attribute { scope: Scope::Any, name, parent } => [Scope::Span, Scope::Resource]
+                .into_iter()
+                .map(|scope| Field::Attribute { scope, name: name.clone(), parent: *parent })
+                .collect(),
+            field => vec![field.clone()],
+        }
+    }
+}
+
+fn same_type(value: &Value, literal: &Value) -> bool {
+    let own = value.type_of();
+    let wanted = literal.type_of();
+    own.element().unwrap_or(own) == wanted || matches!(value, Value::List(items) if items.is_empty())
+}
+
+fn may_match_floats(op: CompareOp, literal: f64, min: f64, max: f64) -> bool {
+    match op {
+        CompareOp::Eq => min <= literal && literal <= max,
+        CompareOp::NotEq => !(min == max && min == literal),
+        CompareOp::Less => min < literal,
+        CompareOp::LessEq => min <= literal,
+        CompareOp::Greater => max > literal,
+        CompareOp::GreaterEq => max >= literal,
+    }
+}
+
+/// A tree of conditions over the fields of one span. It is a *necessary* condition: where it is false for a span,
+/// the query cannot use the span. (It is not sufficient: sub-expressions that cannot be decided by a single value
+/// stand as [`Predicate::Always`].)
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Predicate {
+    /// Nothing is known: any span may be of use.
+    Always,
+    /// No span is of use; the answer is empty without reading anything.
+    Never,
+    /// One condition.
+    Is(Condition),
+    /// All of them; at least two, none of them `Always`, `Never` or `All`.
+    All(Vec<Predicate>),
+    /// One of them; at least two, none of them `Always`, `Never` or `AnyOf`.
+    AnyOf(Vec<Predicate>),
+}
+
+impl Predicate {
+    /// Conjunction, flattened and simplified.
+    #[must_use]
+    pub fn all(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut kept: Vec<Self> = Vec::new();
+        for part in parts {
+            match part {
+                Self::Never => return Self::Never,
+                Self::Always => {}
+                Self::All(inner) => inner.into_iter().for_each(|part| push_new(&mut kept, part)),
+                part => push_new(&mut kept, part),
+            }
+        }
+        match kept.len() {
+            0 => Self::Always,
+            1 => kept.remove(0),
+            _ => Self::All(kept),
+        }
+    }
+
+    /// Disjunction, flattened and simplified.
+    #[must_use]
+    pub fn any_of(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut kept: Vec<Self> = Vec::new();
+        for part in parts {
+            match part {
+                Self::Always => return Self::Always,
+                Self::Never => {}
+                Self::AnyOf(inner) => inner.into_iter().for_each(|part| push_new(&mut kept, part)),
+                part => push_new(&mut kept, part),
+            }
+        }
+        match kept.len() {
+            0 => Self::Never,
+            1 => kept.remove(0),
+            _ => Self::AnyOf(kept),
+        }
+    }
+
+    /// Folds the tree with an answer per condition ("can this chunk, page or value satisfy it?"). The closure must
+    /// answer true when unsure.
+    pub fn may_match(&self, may: &mut impl FnMut(&Condition) -> bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Is(condition) => may(condition),
+            Self::All(parts) => parts.iter().all(|part| part.may_match(may)),
+            Self::AnyOf(parts) => parts.iter().any(|part| part.may_match(may)),
+        }
+    }
+
+    /// The conditions that every span of use satisfies: a source may treat their columns as required and read
+    /// the others only where these hold.
+    #[must_use]
+    pub fn required(&self) -> Vec<&Condition> {
+        match self {
+            Self::Is(condition) => vec![condition],
+            Self::All(parts) => parts
+                .iter()
+                .filter_map(|part| match part {
+                    Self::Is(condition) => Some(condition),
+                    _ => None,
+                })
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Every condition of the tree.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<&Condition> {
+        match self {
+            Self::Always | Self::Never => Vec::new(),
+            Self::Is(condition) => vec![condition],
+            Self::All(parts) | Self::AnyOf(parts) => parts.iter().flat_map(Self::conditions).collect(),
+        }
+    }
+}
+
+fn push_new(kept: &mut Vec<Predicate>, part: Predicate) {
+    if !kept.contains(&part) {
+        kept.push(part);
+    }
+}

@@ -30,7 +30,10 @@ impl Rng {
 
     /// Sixty-four random bits.
     // Not an iterator: there is no end to wait for.
-    #[expect(clippy::should_implement_trait, reason = "a generator is not an iterator, and `next` is the plainest word")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a generator is not an iterator, and `next` is the plainest word"
+    )]
     pub fn next(&mut self) -> u64 {
         self.0.next_u64()
     }

@@ -35,7 +35,8 @@ fn contract(disk: &dyn Disk, root: &Path) {
     disk.rename(&a, &b).unwrap();
     disk.sync_dir(root).unwrap();
     disk.create_dir_all(&root.join("sub/deep")).unwrap();
-    let names: Vec<_> = disk.list(root).unwrap().into_iter().map(|entry| (entry.name, entry.is_dir, entry.len)).collect();
+    let names: Vec<_> =
+        disk.list(root).unwrap().into_iter().map(|entry| (entry.name, entry.is_dir, entry.len)).collect();
     assert_eq!(names, [("b".to_owned(), false, 4), ("sub".to_owned(), true, 0)]);
     assert!(disk.remove_dir(&root.join("sub")).is_err());
     disk.remove_dir(&root.join("sub/deep")).unwrap();

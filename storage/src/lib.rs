@@ -4,6 +4,7 @@
 mod backend;
 mod blocklist;
 mod bloom;
+pub mod config;
 mod dedicated;
 mod index;
 mod live;

@@ -1,0 +1,5 @@
+//! Cluster membership and rings.
+
+pub mod config;
+
+pub use config::Config;

@@ -13,7 +13,10 @@ mod generated;
 
 mod error;
 mod ids;
+pub mod push_bytes;
 mod rpc_status;
+pub mod slicer;
+pub mod trace_walk;
 pub mod wire;
 
 pub use error::{Error, Kind};

@@ -14,6 +14,9 @@ const END_GROUP: u32 = 4;
 /// Four bytes, little endian.
 pub const FIXED32: u32 = 5;
 
+/// Depth for groups in unknown fields, where the messages around them are of fixed depth.
+pub const GROUP_DEPTH: u32 = 90;
+
 /// What is wrong with some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
@@ -158,6 +161,13 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// An `int32` or enum as its varint was written: the low half counts, as the format demands.
+#[inline]
+pub fn int32(varint: u64) -> i32 {
+    let [a, b, c, d, ..] = varint.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
 }
 
 /// Bytes that a varint takes.

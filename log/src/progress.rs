@@ -74,12 +74,11 @@ mod tests {
     use std::future::{pending, ready};
 
     use futures::FutureExt as _;
-    use futures::executor::block_on;
 
     use super::*;
 
-    #[test]
-    fn a_waiter_wakes_when_its_offset_is_applied_and_not_before() {
+    #[tokio::test]
+    async fn a_waiter_wakes_when_its_offset_is_applied_and_not_before() {
         let progress = Progress::new(Offset(5));
         let publisher = progress.clone();
         let mut waiting = Box::pin(progress.applied(Offset(7), pending()));
@@ -87,26 +86,26 @@ mod tests {
         publisher.publish(Offset(7));
         assert!(waiting.as_mut().now_or_never().is_none());
         publisher.publish(Offset(8));
-        block_on(waiting).unwrap();
+        waiting.await.unwrap();
     }
 
-    #[test]
-    fn a_deadline_ends_the_wait_as_unknown() {
+    #[tokio::test]
+    async fn a_deadline_ends_the_wait_as_unknown() {
         let progress = Progress::new(Offset(0));
-        assert!(matches!(block_on(progress.applied(Offset(0), ready(()))), Err(Error::DeadlineExceeded)));
+        assert!(matches!(progress.applied(Offset(0), ready(())).await, Err(Error::DeadlineExceeded)));
     }
 
-    #[test]
-    fn an_applied_offset_wins_over_a_passed_deadline() {
-        block_on(Progress::new(Offset(1)).applied(Offset(0), ready(()))).unwrap();
+    #[tokio::test]
+    async fn an_applied_offset_wins_over_a_passed_deadline() {
+        Progress::new(Offset(1)).applied(Offset(0), ready(())).await.unwrap();
     }
 
-    #[test]
-    fn closing_wakes_waiters_and_publishing_reopens() {
+    #[tokio::test]
+    async fn closing_wakes_waiters_and_publishing_reopens() {
         let progress = Progress::new(Offset(0));
         progress.close();
-        assert!(matches!(block_on(progress.applied(Offset(0), pending())), Err(Error::Closed)));
+        assert!(matches!(progress.applied(Offset(0), pending()).await, Err(Error::Closed)));
         progress.publish(Offset(1));
-        block_on(progress.applied(Offset(0), pending())).unwrap();
+        progress.applied(Offset(0), pending()).await.unwrap();
     }
 }

@@ -1,0 +1,206 @@
+//! What every form of the log must do, as one suite; each form runs all of it. Nothing here waits for time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::join_all;
+
+use vivace_runtime::{Rng, SimDisk, StdDisk, SystemClock};
+
+use crate::{
+    Budget, Entry, Error, Header, LocalEnv, LocalLog, LocalOptions, Log, LogId, MemoryLog, Metrics, Offset, Partition, Reader,
+    Record,
+};
+
+const P: Partition = Partition(0);
+
+pub(crate) fn record(number: u64, value_bytes: usize) -> Record {
+    let mut value = number.to_le_bytes().to_vec();
+    value.resize(8 + value_bytes, u8::try_from(number % 251).unwrap());
+    Record {
+        tenant: Bytes::from(format!("tenant-{}", number % 3)),
+        value: Bytes::from(value),
+        headers: vec![Header { name: Bytes::from_static(b"vivace-seq"), value: Bytes::from(number.to_string()) }],
+        timestamp_ms: 1_600_000_000_000 + i64::try_from(number).unwrap(),
+    }
+}
+
+async fn append(log: &dyn Log, number: u64) -> Offset {
+    log.append(P, record(number, 100)).await.unwrap().offset
+}
+
+async fn read(reader: &mut dyn Reader, count: usize, max_bytes: usize) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    while entries.len() < count {
+        let batch = reader.next(max_bytes).await.unwrap();
+        assert!(batch.skipped.is_empty());
+        assert_eq!(batch.end, reader.position());
+        assert!(batch.high_watermark >= batch.end);
+        entries.extend(batch.records);
+    }
+    entries
+}
+
+async fn records_come_back_whole_in_order_and_once(log: Arc<dyn Log>) {
+    let appends: Vec<_> = (0..200).map(|number| log.append(P, record(number, 50))).collect();
+    let offsets: Vec<_> = join_all(appends).await.into_iter().map(|reply| reply.unwrap().offset).collect();
+    assert!(offsets.is_sorted_by(|a, b| a < b), "calls made one after the other keep their order");
+    for max_bytes in [1, 1000, usize::MAX] {
+        let mut reader = log.reader(P, Offset(0)).unwrap();
+        let entries = read(&mut *reader, 200, max_bytes).await;
+        let expected = offsets.iter().zip(0..).map(|(&offset, number)| Entry { offset, record: record(number, 50) });
+        assert_eq!(entries, expected.collect::<Vec<_>>());
+        assert!(reader.next(1).now_or_never().is_none(), "there is nothing more");
+    }
+    let bounds = log.bounds(P).await.unwrap();
+    assert_eq!((bounds.earliest, bounds.end), (Offset(0), offsets[199].next()));
+}
+
+async fn a_reader_waits_for_news(log: Arc<dyn Log>) {
+    let mut reader = log.reader(P, Offset(0)).unwrap();
+    {
+        let mut waiting = reader.next(1000);
+        assert!((&mut waiting).now_or_never().is_none());
+        let offset = append(&*log, 7).await;
+        let batch = waiting.await.unwrap();
+        assert_eq!(batch.records, [Entry { offset, record: record(7, 100) }]);
+    }
+    assert!(reader.next(1000).now_or_never().is_none());
+    append(&*log, 8).await;
+    assert_eq!(read(&mut *reader, 1, 1000).await[0].record, record(8, 100));
+}
+
+async fn a_dropped_wait_loses_nothing(log: Arc<dyn Log>) {
+    let mut reader = log.reader(P, Offset(0)).unwrap();
+    for number in 0..20 {
+        drop(reader.next(1000).now_or_never());
+        append(&*log, number).await;
+        drop(reader.next(1000));
+    }
+    let entries = read(&mut *log.reader(P, Offset(0)).unwrap(), 20, usize::MAX).await;
+    assert_eq!(entries.len(), 20);
+    let position = reader.position();
+    let rest = entries.iter().filter(|entry| entry.offset >= position).count();
+    assert_eq!(read(&mut *reader, rest, 1000).await.len(), rest);
+}
+
+async fn a_reader_starts_anywhere_between_the_bounds_and_nowhere_else(log: Arc<dyn Log>) {
+    let mut offsets = Vec::new();
+    for number in 0..30 {
+        offsets.push(append(&*log, number).await);
+    }
+    for (number, &offset) in offsets.iter().enumerate() {
+        let entry = read(&mut *log.reader(P, offset).unwrap(), 1, 1).await.remove(0);
+        assert_eq!(entry, Entry { offset, record: record(number as u64, 100) });
+    }
+    let end = log.bounds(P).await.unwrap().end;
+    log.reader(P, end).unwrap();
+    assert!(matches!(log.reader(P, end.next()), Err(Error::OutOfRange { .. })));
+}
+
+async fn a_batch_is_within_the_bytes_asked_for_but_never_empty(log: Arc<dyn Log>) {
+    for number in 0..30 {
+        append(&*log, number).await;
+    }
+    let one = record(11, 100).charged_bytes();
+    let mut reader = log.reader(P, Offset(0)).unwrap();
+    assert_eq!(reader.next(0).await.unwrap().records.len(), 1);
+    while reader.position() < log.bounds(P).await.unwrap().end {
+        let count = reader.next(4 * one).await.unwrap().records.len();
+        assert!((1..=4).contains(&count), "{count} records in a batch of at most four");
+    }
+}
+
+async fn reclaim_keeps_everything_at_or_above(log: Arc<dyn Log>) {
+    let mut offsets = Vec::new();
+    for number in 0..60 {
+        offsets.push(append(&*log, number).await);
+    }
+    let mut behind = log.reader(P, Offset(0)).unwrap();
+    log.reclaim(P, offsets[40]).await.unwrap();
+    log.reclaim(P, offsets[40]).await.unwrap();
+    let bounds = log.bounds(P).await.unwrap();
+    assert!(bounds.earliest > Offset(0) && bounds.earliest <= offsets[40], "{bounds:?}");
+    assert!(matches!(behind.next(1000).await, Err(Error::OutOfRange { .. })));
+    assert!(matches!(log.reader(P, Offset(0)), Err(Error::OutOfRange { .. })));
+    let entries = read(&mut *log.reader(P, offsets[40]).unwrap(), 20, 1000).await;
+    assert_eq!(entries.iter().map(|entry| entry.offset).collect::<Vec<_>>(), offsets[40..]);
+    log.reclaim(P, offsets[59].next()).await.unwrap();
+    let end = log.bounds(P).await.unwrap().end;
+    assert_eq!(end, offsets[59].next());
+    assert!(append(&*log, 60).await >= end, "offsets go on after everything was reclaimed");
+}
+
+async fn a_full_budget_refuses_and_appending_gives_it_back(log: Arc<dyn Log>) {
+    let all = log.budget().acquire(usize::MAX).unwrap();
+    let refused = log.append(P, record(1, 100)).await.unwrap_err();
+    assert!(refused.is_retryable() && refused.retry_after().is_some());
+    drop(all);
+    append(&*log, 2).await;
+    assert_eq!(log.budget().used_bytes(), 0);
+    let permit = log.budget().acquire(500).unwrap();
+    log.append_reserved(P, record(3, 100), permit).await.unwrap();
+    assert_eq!(log.budget().used_bytes(), 0);
+    assert_eq!(read(&mut *log.reader(P, Offset(0)).unwrap(), 2, usize::MAX).await.len(), 2);
+}
+
+async fn a_record_that_is_too_large_is_refused_for_good(log: Arc<dyn Log>) {
+    let error = log.append(P, record(1, 40 << 20)).await.unwrap_err();
+    assert!(matches!(error, Error::RecordTooLarge { .. }) && !error.is_retryable());
+    append(&*log, 2).await;
+}
+
+async fn closing_finishes_what_is_queued_and_readers_read_to_the_end(log: Arc<dyn Log>) {
+    let mut reader = log.reader(P, Offset(0)).unwrap();
+    let queued: Vec<_> = (0..20).map(|number| log.append(P, record(number, 100))).collect();
+    log.close().await;
+    assert!(join_all(queued).await.iter().all(Result::is_ok));
+    assert!(matches!(log.append(P, record(20, 100)).await, Err(Error::Closed)));
+    assert_eq!(read(&mut *reader, 20, 1000).await.len(), 20);
+    assert!(matches!(reader.next(1000).await, Err(Error::Closed)));
+}
+
+fn budget() -> Budget {
+    Budget::new(128 << 20, Duration::from_millis(100))
+}
+
+fn memory() -> Arc<dyn Log> {
+    Arc::new(MemoryLog::new(LogId::from_random([1; 16]), budget()))
+}
+
+fn local(disk: Arc<dyn vivace_runtime::Disk>, dir: &std::path::Path) -> Arc<dyn Log> {
+    let env = LocalEnv { disk, clock: Arc::new(SystemClock), budget: budget(), metrics: Metrics::unregistered() };
+    let options = LocalOptions { segment_bytes: 3000, tail_bytes: 2000, ..LocalOptions::in_dir(dir) };
+    Arc::new(LocalLog::open(&options, env, &mut Rng::seeded(1)).unwrap())
+}
+
+fn local_simulated() -> Arc<dyn Log> {
+    local(Arc::new(SimDisk::new(1)), std::path::Path::new("/log"))
+}
+
+macro_rules! forms {
+    ($($name:ident)*) => {
+        mod memory_form { $( #[tokio::test] async fn $name() { super::$name(super::memory()).await } )* }
+        mod local_form { $( #[tokio::test] async fn $name() { super::$name(super::local_simulated()).await } )* }
+        mod local_form_on_a_real_disk {
+            $( #[tokio::test] async fn $name() {
+                let dir = tempfile::tempdir().unwrap();
+                super::$name(super::local(std::sync::Arc::new(super::StdDisk), &dir.path().join("log"))).await
+            } )*
+        }
+    };
+}
+
+forms! {
+    records_come_back_whole_in_order_and_once
+    a_reader_waits_for_news
+    a_dropped_wait_loses_nothing
+    a_reader_starts_anywhere_between_the_bounds_and_nowhere_else
+    a_batch_is_within_the_bytes_asked_for_but_never_empty
+    reclaim_keeps_everything_at_or_above
+    a_full_budget_refuses_and_appending_gives_it_back
+    a_record_that_is_too_large_is_refused_for_good
+    closing_finishes_what_is_queued_and_readers_read_to_the_end
+}

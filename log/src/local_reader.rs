@@ -77,6 +77,7 @@ impl LocalReader {
         };
         self.cursor = Some(cursor);
         let mut batch = result?;
+        self.partition.metrics().read_from_disk(batch.records.len());
         batch.high_watermark = self.partition.bounds().end;
         Ok(batch)
     }

@@ -251,12 +251,6 @@ impl PartitionLog {
         self.metrics.budget(&self.budget);
     }
 
-    /// Whether a command waits for the writer.
-    #[cfg(test)]
-    pub(crate) fn has_waiting(&self) -> bool {
-        !self.queue.lock().commands.is_empty()
-    }
-
     pub(crate) fn bounds(&self) -> Bounds {
         let view = self.view.lock();
         Bounds { earliest: view.earliest, end: view.end }

@@ -33,10 +33,6 @@ impl SegmentCursor {
         Self { disk, id, position, open: None }
     }
 
-    pub(crate) fn position(&self) -> Offset {
-        self.position
-    }
-
     /// Moves without reading; the next read finds its place anew.
     pub(crate) fn set_position(&mut self, position: Offset) {
         if self.position != position {

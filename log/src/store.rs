@@ -8,6 +8,7 @@
 //! * After a failed `sync_data` the file is never written or synced again: it is sealed at its last durable offset, which the
 //!   next segment's header records, so that what may surface in the old file behind that offset is void.
 //! * After a failed write the file is cut back to its durable length; if that fails too, it is sealed in the same way.
+//! * Once a new segment is attempted, nothing is appended to the old one, whether or not the attempt succeeds.
 //! * Offsets of a batch that failed are burnt. The next segment therefore never has the name of one that failed.
 //! * Segments are removed oldest first, the folder synced after each, so a crash never leaves a hole.
 
@@ -126,6 +127,8 @@ impl Store {
 
     /// Starts a new segment: durable header, durable name, then the switch.
     pub(crate) fn roll(&mut self) -> Result<(), Error> {
+        // The present segment is sealed even if this fails: the header that may stay behind declares void what would follow.
+        self.active = None;
         let first = self.next;
         let path = segment_path(&self.dir, first);
         match self.create(&path, first) {
@@ -138,7 +141,7 @@ impl Store {
                 Ok(())
             }
             Err(error) => {
-                // The leftover is harmless (an empty segment), and its name is not used again.
+                // What may be left is an empty segment, harmless; its name is not used again.
                 self.next = first.next();
                 match self.disk.remove(&path) {
                     Ok(()) => {}

@@ -1,1 +1,34 @@
-//! Reads blocks: footer, pages, predicates, whole traces.
+//! Reads blocks: footer, pages, whole traces, predicates.
+//!
+//! The `parquet` crate writes blocks; they are read here by a page decoder of our own, because a search needs what the
+//! crate's reader hides: dictionary ids as they stand in the page, so that a predicate is tried once for each entry and
+//! not for each value. Everything is synchronous over [`Ranges`]: decoding is computing and runs on compute threads.
+
+mod any_value;
+pub(crate) mod cells;
+mod block;
+mod chunk;
+mod codec;
+mod cursor;
+mod delta;
+mod error;
+mod find;
+mod footer;
+mod page;
+mod ranges;
+mod record;
+mod rle;
+mod rows;
+mod thrift;
+mod traces;
+mod values;
+mod wire;
+
+pub use block::OpenBlock;
+pub use error::{Error, Result};
+pub use find::{find_trace, may_contain};
+pub use ranges::{BlockObjects, FileRanges, LocalBlock, MemoryBlock, Ranges};
+pub use traces::{Rows, rows};
+
+#[cfg(test)]
+mod tests;

@@ -46,7 +46,8 @@ impl OpenBlock {
     /// [`Error::Schema`] when the columns differ: reading by position would mislabel values. [`Error::Malformed`] when
     /// the size or the footer are not what `meta` says.
     pub fn open(meta: BlockMeta, objects: Arc<dyn BlockObjects>) -> Result<Self> {
-        let schema = Schema::new(&meta.format, &meta.dedicated_columns).map_err(|error| Error::Unsupported(error.to_string()))?;
+        let schema = Schema::new(&meta.format, &meta.dedicated_columns)
+            .map_err(|error| Error::Unsupported(error.to_string()))?;
         let data = objects.data();
         let size = data.len();
         if meta.size != 0 && meta.size != size {
@@ -166,8 +167,12 @@ fn difference(schema: &Schema, found: &[FileLeaf]) -> Option<String> {
             LeafType::Bool => Physical::Boolean,
         };
         let levels = i16::from(found.max_def) == due.max_def && i16::from(found.max_rep) == due.max_rep;
-        (due.path != found.path || physical != found.physical || !levels)
-            .then(|| format!("{} ({:?}, levels {}/{}) where {} is due", found.path, found.physical, found.max_def, found.max_rep, due.path))
+        (due.path != found.path || physical != found.physical || !levels).then(|| {
+            format!(
+                "{} ({:?}, levels {}/{}) where {} is due",
+                found.path, found.physical, found.max_def, found.max_rep, due.path
+            )
+        })
     })
 }
 

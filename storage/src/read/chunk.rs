@@ -50,7 +50,9 @@ impl<'a> ChunkReader<'a> {
         let spots = &chunk.pages;
         let queue = match rows {
             None => (0..spots.len()).collect(),
-            Some(rows) => (0..spots.len()).filter(|page| rows.overlaps(page_rows(spots, *page, row_group.rows))).collect(),
+            Some(rows) => {
+                (0..spots.len()).filter(|page| rows.overlaps(page_rows(spots, *page, row_group.rows))).collect()
+            }
         };
         Ok(Self {
             block,
@@ -172,7 +174,11 @@ impl<'a> ChunkReader<'a> {
             page.first_row = self.row;
             self.seen += len_u64(page.len);
             let begun = u32::try_from(page.rows()).map_err(|_too_many| malformed("too many rows"))?;
-            self.row = self.row.checked_add(begun).filter(|row| *row <= self.rows).ok_or_else(|| malformed("too many rows"))?;
+            self.row = self
+                .row
+                .checked_add(begun)
+                .filter(|row| *row <= self.rows)
+                .ok_or_else(|| malformed("too many rows"))?;
             return Ok(Some(page));
         }
         Ok(None)
@@ -227,7 +233,8 @@ impl<'a> ChunkReader<'a> {
         self.bytes_read += len(&bytes);
         self.windows.clear();
         self.windows.push((range.start, bytes.clone()));
-        let size = usize::try_from(range.end - range.start).map_err(|_too_big| malformed("page does not fit memory"))?;
+        let size =
+            usize::try_from(range.end - range.start).map_err(|_too_big| malformed("page does not fit memory"))?;
         Ok(bytes.slice(..size))
     }
 

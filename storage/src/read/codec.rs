@@ -64,7 +64,8 @@ impl Codec {
                 zstd::bulk::decompress(data, size).map_err(|_invalid| malformed("zstd data"))?.into()
             }
             Self::Zstd => {
-                let decoder = zstd::stream::Decoder::with_buffer(&data[..]).map_err(|_invalid| malformed("zstd data"))?;
+                let decoder =
+                    zstd::stream::Decoder::with_buffer(&data[..]).map_err(|_invalid| malformed("zstd data"))?;
                 stream(decoder, size).ok_or_else(|| malformed("zstd data"))?
             }
             Self::Gzip => {

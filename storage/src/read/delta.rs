@@ -46,7 +46,8 @@ pub(crate) fn integers(mut buf: &[u8], count: usize) -> Result<(Vec<i64>, &[u8])
     if total != count {
         return Err(malformed("other number of values than the page has"));
     }
-    if minis == 0 || block == 0 || !block.is_multiple_of(minis) || !(block / minis).is_multiple_of(8) || block > 1 << 20 {
+    if minis == 0 || block == 0 || !block.is_multiple_of(minis) || !(block / minis).is_multiple_of(8) || block > 1 << 20
+    {
         return Err(malformed("block layout"));
     }
     let per_mini = block / minis;

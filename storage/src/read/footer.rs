@@ -323,7 +323,8 @@ pub(crate) fn offset_index(buf: &[u8], rows: u32, chunk: &Chunk) -> Result<Vec<P
                 }
                 Ok(true)
             })?;
-            let inside = offset >= chunk.start && offset.checked_add(size).is_some_and(|end| end <= chunk.start + chunk.size);
+            let inside =
+                offset >= chunk.start && offset.checked_add(size).is_some_and(|end| end <= chunk.start + chunk.size);
             let first_row = u32::try_from(first_row).ok().filter(|row| *row < rows);
             let (Some(first_row), Ok(size), true) = (first_row, u32::try_from(size), inside) else {
                 return Err(wrong("page outside of its chunk"));
@@ -360,5 +361,9 @@ pub(crate) fn page_bounds(buf: &[u8]) -> Result<Vec<Option<(Box<[u8]>, Box<[u8]>
     if null_pages.len() != lows.len() || lows.len() != highs.len() {
         return Err(Error::malformed("column index", "lists of different length"));
     }
-    Ok(null_pages.into_iter().zip(lows.into_iter().zip(highs)).map(|(null, bounds)| (!null).then_some(bounds)).collect())
+    Ok(null_pages
+        .into_iter()
+        .zip(lows.into_iter().zip(highs))
+        .map(|(null, bounds)| (!null).then_some(bounds))
+        .collect())
 }

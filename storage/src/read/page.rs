@@ -82,7 +82,10 @@ impl PageHeader {
         })?;
         let fits = matches!(
             (&header.kind, declared),
-            (Kind::V1 { .. }, Some(0)) | (Kind::Dictionary { .. }, Some(2)) | (Kind::V2 { .. }, Some(3)) | (Kind::Other, Some(_))
+            (Kind::V1 { .. }, Some(0))
+                | (Kind::Dictionary { .. }, Some(2))
+                | (Kind::V2 { .. }, Some(3))
+                | (Kind::Other, Some(_))
         );
         if !fits {
             return Err(malformed("page type"));
@@ -188,7 +191,8 @@ impl PageHeader {
                 let def = optional_levels(&rest[..def_size], leaf.max_def, len)?;
                 let data = body.slice(levels..);
                 let data = if compressed {
-                    let size = self.uncompressed_size.checked_sub(levels).ok_or_else(|| malformed("levels past the end"))?;
+                    let size =
+                        self.uncompressed_size.checked_sub(levels).ok_or_else(|| malformed("levels past the end"))?;
                     codec.decompress(&data, size)?
                 } else {
                     data

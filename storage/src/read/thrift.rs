@@ -164,18 +164,16 @@ impl<'a> Compact<'a> {
                     }
                 }
             }
-            ty::STRUCT => {
-                loop {
-                    let head = self.byte()?;
-                    if head == 0 {
-                        return Ok(());
-                    }
-                    if head >> 4 == 0 {
-                        self.varint()?;
-                    }
-                    self.skip(head & 0x0f, depth + 1)?;
+            ty::STRUCT => loop {
+                let head = self.byte()?;
+                if head == 0 {
+                    return Ok(());
                 }
-            }
+                if head >> 4 == 0 {
+                    self.varint()?;
+                }
+                self.skip(head & 0x0f, depth + 1)?;
+            },
             _ => return Err(self.error("unknown type")),
         }
         Ok(())

@@ -1,0 +1,139 @@
+//! Walks the entries of one column chunk in order: levels and values side by side.
+
+use super::{
+    block::OpenBlock,
+    chunk::ChunkReader,
+    error::{Error, Result},
+    page::Page,
+    rows::RowSet,
+    values::{Values, to_usize},
+};
+
+/// A position between entries of a column chunk.
+pub(crate) struct Cursor<'a> {
+    reader: ChunkReader<'a>,
+    page: Option<Page>,
+    entry: usize,
+    value: usize,
+    max_def: u8,
+    done: bool,
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first entry of the pages that hold `rows`.
+    pub(crate) fn new(block: &'a OpenBlock, group: usize, leaf: usize, rows: Option<&RowSet>) -> Result<Self> {
+        let reader = ChunkReader::new(block, group, leaf, rows)?;
+        let max_def = reader.shape().max_def;
+        Ok(Self { reader, page: None, entry: 0, value: 0, max_def, done: false })
+    }
+
+    pub(crate) fn reader(&mut self) -> &mut ChunkReader<'a> {
+        &mut self.reader
+    }
+
+    /// Repetition and definition level of the next entry, none at the end.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Result<Option<(u8, u8)>> {
+        loop {
+            if let Some(page) = &self.page
+                && self.entry < page.len
+            {
+                let rep = page.rep.get(self.entry).copied().unwrap_or(0);
+                return Ok(Some((rep, page.def.get(self.entry).copied().unwrap_or(0))));
+            }
+            if self.done || !self.load()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn load(&mut self) -> Result<bool> {
+        self.page = self.reader.next_page()?;
+        self.entry = 0;
+        self.value = 0;
+        self.done = self.page.is_none();
+        Ok(!self.done)
+    }
+
+    /// Steps over the next entry, which [`Self::peek`] has shown.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        if let Some(page) = &self.page {
+            let def = page.def.get(self.entry).copied().unwrap_or(0);
+            self.value += usize::from(def == self.max_def);
+            self.entry += 1;
+        }
+    }
+
+    /// Moves to the first entry of `row`, which is not behind the cursor.
+    pub(crate) fn seek(&mut self, row: u32) -> Result<()> {
+        loop {
+            let Some(page) = &self.page else {
+                if !self.load()? {
+                    return Err(inconsistent());
+                }
+                continue;
+            };
+            let wanted = row.checked_sub(page.first_row).map(to_usize).ok_or_else(inconsistent)?;
+            // Entries before the first that begins a row belong to a row of the page before.
+            let entry = if page.rep.is_empty() {
+                Some(wanted).filter(|entry| *entry < page.len)
+            } else {
+                let begins = page.rep.iter().enumerate().filter(|(_, rep)| **rep == 0);
+                begins.map(|(entry, _)| entry).nth(wanted)
+            };
+            if let Some(entry) = entry {
+                self.entry = entry;
+                let before = page.def.get(..entry).unwrap_or_default();
+                self.value =
+                    if page.def.is_empty() { entry } else { before.iter().filter(|def| **def == self.max_def).count() };
+                return Ok(());
+            }
+            if !self.load()? {
+                return Err(inconsistent());
+            }
+        }
+    }
+
+    /// The byte string of the next entry, which has a value.
+    pub(crate) fn bytes(&self) -> Result<&[u8]> {
+        let bytes = match self.page.as_ref().map(|page| &page.values) {
+            Some(Values::Bytes(values)) => values.get(self.value),
+            Some(Values::Ids(ids)) => {
+                let id = ids.get(self.value).copied().map(to_usize);
+                id.and_then(|id| self.reader.byte_dictionary()?.get(id))
+            }
+            _ => None,
+        };
+        bytes.ok_or_else(inconsistent)
+    }
+
+    /// The integer of the next entry, which has a value.
+    pub(crate) fn int(&self) -> Result<i64> {
+        match self.page.as_ref().map(|page| &page.values) {
+            Some(Values::Ints(values)) => values.get(self.value).copied().ok_or_else(inconsistent),
+            _ => Err(inconsistent()),
+        }
+    }
+
+    /// The double of the next entry, which has a value.
+    pub(crate) fn double(&self) -> Result<f64> {
+        match self.page.as_ref().map(|page| &page.values) {
+            Some(Values::Doubles(values)) => values.get(self.value).copied().ok_or_else(inconsistent),
+            _ => Err(inconsistent()),
+        }
+    }
+
+    /// The boolean of the next entry, which has a value.
+    pub(crate) fn boolean(&self) -> Result<bool> {
+        match self.page.as_ref().map(|page| &page.values) {
+            Some(Values::Bools(values)) => values.get(self.value).copied().ok_or_else(inconsistent),
+            _ => Err(inconsistent()),
+        }
+    }
+}
+
+/// The columns of a row do not agree on its shape.
+pub(crate) fn inconsistent() -> Error {
+    Error::malformed("row", "columns disagree about its shape")
+}

@@ -1,0 +1,107 @@
+//! A trace by its id: bloom filter, row group, row, and then only the pages of that row.
+
+use bytes::Bytes;
+use vivace_protocol::TraceId;
+
+use super::{
+    block::OpenBlock,
+    chunk::ChunkReader,
+    error::{Error, Result},
+    footer,
+    record::{RecordReader, trace_id},
+    rows::RowSet,
+    values::Values,
+};
+use crate::bloom::{BloomFilter, shard_of};
+
+/// The trace with this id as an encoded `tempopb.Trace`, none when the block does not have it.
+///
+/// # Errors
+/// A missing bloom object is an error, not "no": answering "not found" without having looked would be a lie.
+pub fn find_trace(block: &OpenBlock, id: TraceId) -> Result<Option<Bytes>> {
+    if !may_contain(block, id)? {
+        return Ok(None);
+    }
+    for group in 0..block.row_groups() {
+        if let Some(row) = find_row(block, group, id)? {
+            let mut records = RecordReader::new(block, group, Some(&RowSet::one(row)))?;
+            records.seek(row)?;
+            return match records.next_row()? {
+                Some((found, trace)) if found == id => Ok(Some(trace)),
+                _ => Err(Error::malformed("row", "another trace than its id column says")),
+            };
+        }
+    }
+    Ok(None)
+}
+
+/// Asks the bloom filter only.
+pub fn may_contain(block: &OpenBlock, id: TraceId) -> Result<bool> {
+    let shard = shard_of(id.as_bytes(), block.meta().bloom_shard_count());
+    let name = format!("bloom-{shard}");
+    let bytes = block.objects().object(&name)?.ok_or(Error::Missing(name))?;
+    let filter =
+        BloomFilter::from_object(bytes).map_err(|_invalid| Error::malformed("bloom filter", "not readable"))?;
+    Ok(filter.may_contain(id.as_bytes()))
+}
+
+/// The row of `id` within a row group.
+fn find_row(block: &OpenBlock, group: usize, id: TraceId) -> Result<Option<u32>> {
+    let leaf = block.schema().columns().trace.trace_id;
+    let row_group = block.row_group(group)?;
+    let Some(chunk) = row_group.chunks.get(leaf) else { return Ok(None) };
+    let wanted = id.as_bytes().as_slice();
+    // Bounds may be truncated below, never above what they bound, when they have all sixteen bytes.
+    if let Some((low, high)) = &chunk.bounds
+        && (**low > *wanted || (high.len() == 16 && **high < *wanted))
+    {
+        return Ok(None);
+    }
+    let rows = candidate_pages(block, group, leaf, wanted)?;
+    let mut reader = ChunkReader::new(block, group, leaf, rows.as_ref())?;
+    while let Some(page) = reader.next_page()? {
+        let dictionary = reader.byte_dictionary();
+        let value = |index: usize| match &page.values {
+            Values::Bytes(values) => values.get(index),
+            Values::Ids(ids) => ids.get(index).and_then(|entry| dictionary?.get(super::values::to_usize(*entry))),
+            Values::Ints(_) | Values::Doubles(_) | Values::Bools(_) => None,
+        };
+        let len = page.values.len();
+        // Ids ascend, so a page that ends below the wanted one is passed at once.
+        if len == 0 || value(len - 1).is_none_or(|last| trace_id(last) < id) {
+            continue;
+        }
+        let (mut low, mut high) = (0, len);
+        while low < high {
+            let middle = low.midpoint(high);
+            if value(middle).is_some_and(|found| trace_id(found) < id) { low = middle + 1 } else { high = middle }
+        }
+        if value(low).is_some_and(|found| trace_id(found) == id) {
+            return Ok(u32::try_from(low).ok().and_then(|low| page.first_row.checked_add(low)));
+        }
+        return Ok(None);
+    }
+    Ok(None)
+}
+
+/// Rows of the pages whose bounds admit `wanted`, none when the file does not say.
+fn candidate_pages(block: &OpenBlock, group: usize, leaf: usize, wanted: &[u8]) -> Result<Option<RowSet>> {
+    let row_group = block.row_group(group)?;
+    let Some(chunk) = row_group.chunks.get(leaf) else { return Ok(None) };
+    let Some((offset, len)) = chunk.column_index.filter(|_| chunk.pages.len() > 1) else { return Ok(None) };
+    let index = block.data().read(offset..offset + u64::from(len))?;
+    let bounds = footer::page_bounds(&index)?;
+    if bounds.len() != chunk.pages.len() {
+        return Ok(None);
+    }
+    let mut rows = RowSet::default();
+    for (page, bounds) in bounds.iter().enumerate() {
+        let admits =
+            bounds.as_ref().is_none_or(|(low, high)| **low <= *wanted && (high.len() < 16 || **high >= *wanted));
+        if admits {
+            let end = chunk.pages.get(page + 1).map_or(row_group.rows, |next| next.first_row);
+            rows.push_range(chunk.pages[page].first_row..end);
+        }
+    }
+    Ok(Some(rows))
+}

@@ -1,0 +1,113 @@
+//! Making gRPC channels: keep-alive, sizes, timeouts and TLS in one place, because each missing one is an outage somewhere.
+//!
+//! Without HTTP/2 keep-alive a channel whose peer vanished behind a network split goes on timing out for ever after it has
+//! healed; with it the channel fails fast and reconnects.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+
+/// The largest gRPC message that either side of ours sends or takes: 16 MiB.
+pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// How channels are made.
+#[derive(Debug, Clone)]
+pub struct Dial {
+    /// How long a TCP and TLS handshake may take.
+    pub connect_timeout: Duration,
+    /// How long the peer may be silent before it is asked for a sign of life.
+    pub keep_alive_interval: Duration,
+    /// How long the sign of life may take.
+    pub keep_alive_timeout: Duration,
+    /// TLS; without it, plain text.
+    pub tls: Option<ClientTlsConfig>,
+    /// What we call ourselves.
+    pub user_agent: String,
+}
+
+impl Default for Dial {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            keep_alive_interval: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(5),
+            tls: None,
+            user_agent: concat!("vivace/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+/// Why no channel could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Expected: a wrong configuration. Nothing was dialled.
+    #[error("address {address:?} is not host:port")]
+    Address {
+        /// As given.
+        address: String,
+        /// What the parser says.
+        source: tonic::transport::Error,
+    },
+    /// Expected: a wrong configuration. Nothing was dialled.
+    #[error("TLS to {address:?} cannot be set up")]
+    Tls {
+        /// As given.
+        address: String,
+        /// What the TLS library says.
+        source: tonic::transport::Error,
+    },
+}
+
+impl Dial {
+    /// A channel that connects on first use and again after every loss. Needs to be called inside a tokio runtime.
+    ///
+    /// `address` is `host:port`, where the host is a name, an IPv4 address, or an IPv6 address with or without brackets, or
+    /// a whole URL.
+    ///
+    /// # Errors
+    /// The address cannot be understood, or TLS cannot be set up.
+    pub fn channel(&self, address: &str) -> Result<Channel, DialError> {
+        let failed = |source| DialError::Address { address: address.to_owned(), source };
+        let mut endpoint = Endpoint::from_shared(self.url(address))
+            .and_then(|endpoint| endpoint.user_agent(self.user_agent.clone()))
+            .map_err(failed)?
+            .connect_timeout(self.connect_timeout)
+            .http2_keep_alive_interval(self.keep_alive_interval)
+            .keep_alive_timeout(self.keep_alive_timeout)
+            .keep_alive_while_idle(true)
+            .tcp_nodelay(true)
+            .http2_adaptive_window(true);
+        if let Some(tls) = &self.tls {
+            let failed = |source| DialError::Tls { address: address.to_owned(), source };
+            endpoint = endpoint.tls_config(tls.clone()).map_err(failed)?;
+        }
+        Ok(endpoint.connect_lazy())
+    }
+
+    fn url(&self, address: &str) -> String {
+        if address.contains("://") {
+            return address.to_owned();
+        }
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        match address.rsplit_once(':') {
+            // An IPv6 address without brackets: the last colon still separates the port.
+            Some((host, port)) if host.contains(':') && !host.starts_with('[') => format!("{scheme}://[{host}]:{port}"),
+            _ => format!("{scheme}://{address}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_spelling_of_an_address_makes_a_channel() {
+        let dial = Dial::default();
+        for address in ["localhost:9095", "127.0.0.1:1", "[::1]:9095", "::1:9095", "http://a:1"] {
+            assert!(dial.channel(address).is_ok(), "{address}");
+        }
+        assert_eq!(dial.url("fd00::1:9095"), "http://[fd00::1]:9095");
+        assert!(dial.channel("not an address").is_err());
+    }
+}

@@ -11,8 +11,10 @@
 )]
 mod generated;
 
+pub mod combine;
 mod error;
 mod ids;
+pub mod json;
 pub mod push_bytes;
 mod rpc_status;
 pub mod slicer;

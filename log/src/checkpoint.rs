@@ -134,7 +134,10 @@ mod tests {
         assert!(checkpoint.read().unwrap().is_none());
         checkpoint.write(b"value").unwrap();
         disk.corrupt(Path::new("/cut"), 18);
-        assert_eq!(checkpoint.read().unwrap_err().to_string(), "/cut is damaged or of an unknown version: its checksum does not match");
+        assert_eq!(
+            checkpoint.read().unwrap_err().to_string(),
+            "/cut is damaged or of an unknown version: its checksum does not match"
+        );
     }
 
     proptest! {

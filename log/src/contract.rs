@@ -7,11 +7,11 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::join_all;
 
-use vivace_runtime::{Rng, SimDisk, StdDisk, SystemClock};
+use vivace_runtime::{Bounds, Compute, Rng, SimDisk, StdDisk, SystemClock};
 
 use crate::{
-    Budget, Entry, Error, Header, LocalEnv, LocalLog, LocalOptions, Log, LogId, MemoryLog, Metrics, Offset, Partition, Reader,
-    Record,
+    Budget, Entry, Error, Header, LocalEnv, LocalLog, LocalOptions, Log, LogId, MemoryLog, Metrics, Offset, Partition,
+    Reader, Record,
 };
 
 const P: Partition = Partition(0);
@@ -171,7 +171,9 @@ fn memory() -> Arc<dyn Log> {
 }
 
 fn local(disk: Arc<dyn vivace_runtime::Disk>, dir: &std::path::Path) -> Arc<dyn Log> {
-    let env = LocalEnv { disk, clock: Arc::new(SystemClock), budget: budget(), metrics: Metrics::unregistered() };
+    let compute = Compute::new("log-read", 1, Bounds::messages(16)).unwrap();
+    let env =
+        LocalEnv { disk, clock: Arc::new(SystemClock), compute, budget: budget(), metrics: Metrics::unregistered() };
     let options = LocalOptions { segment_bytes: 3000, tail_bytes: 2000, ..LocalOptions::in_dir(dir) };
     Arc::new(LocalLog::open(&options, env, &mut Rng::seeded(1)).unwrap())
 }

@@ -55,11 +55,9 @@ pub(crate) fn encoded_bytes(record: &Record) -> Result<usize, Error> {
     let headers: usize = record.headers.iter().map(|h| HEADER_HEAD_BYTES + h.name.len() + h.value.len()).sum();
     let bytes = HEAD_BYTES + record.tenant.len() + headers + record.value.len();
     let name_bytes = record.headers.iter().map(|h| h.name.len()).max().unwrap_or(0);
-    for (bytes, limit_bytes) in [
-        (bytes, MAX_FRAME_BYTES),
-        (name_bytes, usize::from(u16::MAX)),
-        (record.headers.len(), usize::from(u16::MAX)),
-    ] {
+    for (bytes, limit_bytes) in
+        [(bytes, MAX_FRAME_BYTES), (name_bytes, usize::from(u16::MAX)), (record.headers.len(), usize::from(u16::MAX))]
+    {
         if bytes > limit_bytes {
             return Err(Error::RecordTooLarge { bytes, limit_bytes });
         }

@@ -1,10 +1,12 @@
-//! The durable log of trace records: the trait, local segments and the memory form.
+#![doc = include_str!("../README.md")]
 
 mod budget;
 mod checkpoint;
+pub mod config;
 #[cfg(test)]
 mod contract;
-pub mod config;
+#[cfg(test)]
+mod damage;
 mod error;
 mod frame;
 mod frame_reader;

@@ -8,7 +8,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
-use vivace_runtime::{Clock, Disk, Rng};
+use vivace_runtime::{Clock, Compute, Disk, Rng};
 
 use crate::budget::{Budget, Permit};
 use crate::checkpoint::Checkpoint;
@@ -52,6 +52,8 @@ pub struct LocalEnv {
     pub disk: Arc<dyn Disk>,
     /// Measures how long syncs take.
     pub clock: Arc<dyn Clock>,
+    /// Runs the blocking reads of readers that have fallen out of memory. Writes have a thread of their own per partition.
+    pub compute: Compute,
     /// Bytes between append and durability.
     pub budget: Budget,
     /// Where measurements go.
@@ -64,6 +66,7 @@ pub struct LocalEnv {
 pub struct LocalLog {
     id: LogId,
     disk: Arc<dyn Disk>,
+    compute: Compute,
     budget: Budget,
     partitions: Vec<(Partition, Arc<PartitionLog>)>,
     writers: Arc<Mutex<Vec<JoinHandle<()>>>>,
@@ -94,7 +97,7 @@ impl LocalLog {
 
     /// As `open`, but nothing is written until somebody calls `write_waiting` on the partitions.
     pub(crate) fn open_without_writers(options: &LocalOptions, env: LocalEnv, rng: &mut Rng) -> Result<Self, Error> {
-        let LocalEnv { disk, clock, budget, metrics } = env;
+        let LocalEnv { disk, clock, compute, budget, metrics } = env;
         let id = open_id(&disk, options, rng)?;
         let mut partitions = Vec::with_capacity(options.partitions.len());
         for &partition in &options.partitions {
@@ -130,7 +133,7 @@ impl LocalLog {
             let log = PartitionLog::new(recovered.store, options.tail_bytes, budget.clone(), metrics.clone());
             partitions.push((partition, Arc::new(log)));
         }
-        Ok(Self { id, disk, budget, partitions, writers: Arc::default() })
+        Ok(Self { id, disk, compute, budget, partitions, writers: Arc::default() })
     }
 
     pub(crate) fn partition(&self, partition: Partition) -> Result<&Arc<PartitionLog>, Error> {
@@ -187,8 +190,8 @@ impl Log for LocalLog {
         record: Record,
         permit: Permit,
     ) -> BoxFuture<'static, Result<Appended, Error>> {
-        let queued = frame::encoded_bytes(&record)
-            .and_then(|bytes| self.partition(partition)?.append(record, bytes, permit));
+        let queued =
+            frame::encoded_bytes(&record).and_then(|bytes| self.partition(partition)?.append(record, bytes, permit));
         match queued {
             Ok(reply) => reply.map(|reply| reply.unwrap_or(Err(Error::Closed))).boxed(),
             Err(error) => std::future::ready(Err(error)).boxed(),
@@ -197,7 +200,7 @@ impl Log for LocalLog {
 
     fn reader(&self, partition: Partition, from: Offset) -> Result<Box<dyn Reader>, Error> {
         let partition = Arc::clone(self.partition(partition)?);
-        Ok(Box::new(LocalReader::new(partition, Arc::clone(&self.disk), from)?))
+        Ok(Box::new(LocalReader::new(partition, Arc::clone(&self.disk), self.compute.clone(), from)?))
     }
 
     fn bounds(&self, partition: Partition) -> BoxFuture<'static, Result<Bounds, Error>> {

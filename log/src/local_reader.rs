@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use vivace_runtime::Disk;
+use vivace_runtime::{Compute, Disk};
 
 use crate::error::Error;
 use crate::log::{Batch, Reader};
@@ -19,6 +19,7 @@ pub(crate) struct LocalReader {
     partition: Arc<PartitionLog>,
     published: watch::Receiver<Published>,
     disk: Arc<dyn Disk>,
+    compute: Compute,
     position: Offset,
     /// Where the disk was read last; gone while a blocking read has it, and made anew if that read was given up.
     cursor: Option<SegmentCursor>,
@@ -32,13 +33,18 @@ enum Next {
 }
 
 impl LocalReader {
-    pub(crate) fn new(partition: Arc<PartitionLog>, disk: Arc<dyn Disk>, position: Offset) -> Result<Self, Error> {
+    pub(crate) fn new(
+        partition: Arc<PartitionLog>,
+        disk: Arc<dyn Disk>,
+        compute: Compute,
+        position: Offset,
+    ) -> Result<Self, Error> {
         let bounds = partition.bounds();
         if position < bounds.earliest || position > bounds.end {
             return Err(Error::OutOfRange { requested: position, earliest: bounds.earliest, end: bounds.end });
         }
         let published = partition.subscribe();
-        Ok(Self { partition, published, disk, position, cursor: None })
+        Ok(Self { partition, published, disk, compute, position, cursor: None })
     }
 
     fn look(&self, max_bytes: usize) -> Result<Next, Error> {
@@ -68,13 +74,8 @@ impl LocalReader {
             let result = cursor.read(&partition, max_bytes);
             (cursor, result)
         };
-        // Without a runtime there is nobody whom blocking could hold up: that is the simulation.
-        let (cursor, result) = match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => runtime.spawn_blocking(read).await.map_err(|error| {
-                Error::io("read segments", "", std::io::Error::other(error))
-            })?,
-            Err(_) => read(),
-        };
+        // The pool refuses only when it has been stopped; a panic there is a bug that it reports.
+        let (cursor, result) = self.compute.run(max_bytes, read).await.map_err(|_| Error::Closed)?;
         self.cursor = Some(cursor);
         let mut batch = result?;
         self.partition.metrics().read_from_disk(batch.records.len());

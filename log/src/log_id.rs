@@ -93,7 +93,12 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", "abababab-abab-4bab-abab-ababababab", "abababab+abab-4bab-abab-abababababab", "gbababab-abab-4bab-abab-abababababab"] {
+        for text in [
+            "",
+            "abababab-abab-4bab-abab-ababababab",
+            "abababab+abab-4bab-abab-abababababab",
+            "gbababab-abab-4bab-abab-abababababab",
+        ] {
             assert_eq!(text.parse::<LogId>(), Err(ParseLogIdError), "{text}");
         }
     }

@@ -1,17 +1,14 @@
 //! What the local form measures.
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use vivace_runtime::metrics::{Buckets, Counter, Gauge, Histogram, Registry};
 
 use crate::budget::Budget;
 use crate::error::Error;
 use crate::log::Skipped;
 use crate::store::Commit;
 
-/// Metrics of one local log, summed over its partitions unless the help text says otherwise. Clones share the values.
-#[derive(Clone, Debug)]
+/// Metrics of the local logs of a process, summed over their partitions. Clones share the values.
+#[derive(Clone)]
 pub struct Metrics {
     fsync_seconds: Histogram,
     batch_records: Histogram,
@@ -19,7 +16,7 @@ pub struct Metrics {
     appended_records: Counter,
     appended_bytes: Counter,
     refused_records: Counter,
-    failed_fsyncs: Counter,
+    failed_commits: Counter,
     torn_bytes: Counter,
     skipped_bytes: Counter,
     disk_read_records: Counter,
@@ -27,121 +24,150 @@ pub struct Metrics {
     disk_bytes: Gauge,
     tail_bytes: Gauge,
     budget_used_bytes: Gauge,
+    budget_limit_bytes: Gauge,
 }
 
 impl Metrics {
     /// Registers everything.
-    pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::unregistered();
-        registry.register(
-            "vivace_log_fsync_duration_seconds",
-            "Time one group commit waited for the disk",
-            metrics.fsync_seconds.clone(),
-        );
-        registry.register("vivace_log_batch_records", "Records per group commit", metrics.batch_records.clone());
-        registry.register("vivace_log_batch_bytes", "Bytes per group commit", metrics.batch_bytes.clone());
-        registry.register("vivace_log_appended_records", "Records made durable", metrics.appended_records.clone());
-        registry.register("vivace_log_appended_bytes", "Bytes made durable, frames included", metrics.appended_bytes.clone());
-        registry.register(
-            "vivace_log_refused_records",
-            "Records refused because the disk was full or failed; the sender was told to try again",
-            metrics.refused_records.clone(),
-        );
-        registry.register(
-            "vivace_log_failed_commits",
-            "Group commits that the disk failed; the segment may have been sealed",
-            metrics.failed_fsyncs.clone(),
-        );
-        registry.register(
-            "vivace_log_torn_bytes",
-            "Unacknowledged bytes cut off when the log was opened after a crash",
-            metrics.torn_bytes.clone(),
-        );
-        registry.register(
-            "vivace_log_skipped_bytes",
-            "Acknowledged bytes passed over because the disk has damaged them, counted each time they are met",
-            metrics.skipped_bytes.clone(),
-        );
-        registry.register(
-            "vivace_log_disk_read_records",
-            "Records that readers took from the disk because they were no longer in memory",
-            metrics.disk_read_records.clone(),
-        );
-        registry.register("vivace_log_segments", "Segment files", metrics.segments.clone());
-        registry.register("vivace_log_disk_bytes", "Bytes in segment files", metrics.disk_bytes.clone());
-        registry.register("vivace_log_tail_bytes", "Bytes of newest records kept in memory", metrics.tail_bytes.clone());
-        registry.register(
-            "vivace_log_budget_used_bytes",
-            "Bytes between append and durability, as of the last commit",
-            metrics.budget_used_bytes.clone(),
-        );
-        metrics
+    #[must_use]
+    pub fn register(registry: &Registry) -> Self {
+        Self {
+            fsync_seconds: registry.histogram(
+                "vivace_log_fsync_duration_seconds",
+                "Time one group commit waited for the disk",
+                &Buckets::exponential(0.000_05, 2.0, 16),
+            ),
+            batch_records: registry.histogram(
+                "vivace_log_batch_records",
+                "Records per group commit",
+                &Buckets::exponential(1.0, 2.0, 12),
+            ),
+            batch_bytes: registry.histogram(
+                "vivace_log_batch_bytes",
+                "Bytes per group commit, frames included",
+                &Buckets::exponential(1024.0, 4.0, 8),
+            ),
+            appended_records: registry.counter("vivace_log_appended_records_total", "Records made durable"),
+            appended_bytes: registry.counter("vivace_log_appended_bytes_total", "Bytes made durable, frames included"),
+            refused_records: registry.counter(
+                "vivace_log_refused_records_total",
+                "Records refused because the disk was full or failed; the sender was told to try again",
+            ),
+            failed_commits: registry.counter(
+                "vivace_log_failed_commits_total",
+                "Group commits that the disk failed; after a failed fsync the segment is sealed",
+            ),
+            torn_bytes: registry.counter(
+                "vivace_log_torn_bytes_total",
+                "Unacknowledged bytes cut off when the log was opened after a crash",
+            ),
+            skipped_bytes: registry.counter(
+                "vivace_log_skipped_bytes_total",
+                "Acknowledged bytes passed over because the disk has damaged them, counted each time a reader meets them",
+            ),
+            disk_read_records: registry.counter(
+                "vivace_log_disk_read_records_total",
+                "Records that readers took from the disk because they were no longer in memory",
+            ),
+            segments: registry.gauge("vivace_log_segments", "Segment files"),
+            disk_bytes: registry.gauge("vivace_log_disk_bytes", "Bytes in segment files"),
+            tail_bytes: registry.gauge("vivace_log_tail_bytes", "Bytes of newest records kept in memory for readers"),
+            budget_used_bytes: registry.gauge(
+                "vivace_log_budget_used_bytes",
+                "Bytes between append and durability, as of the last commit",
+            ),
+            budget_limit_bytes: registry.gauge("vivace_log_budget_limit_bytes", "Bound of the bytes in flight"),
+        }
     }
 
     /// Metrics that nobody reads.
     #[must_use]
     pub fn unregistered() -> Self {
-        Self {
-            fsync_seconds: Histogram::new(exponential_buckets(0.000_05, 2.0, 16)),
-            batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
-            batch_bytes: Histogram::new(exponential_buckets(1024.0, 4.0, 8)),
-            appended_records: Counter::default(),
-            appended_bytes: Counter::default(),
-            refused_records: Counter::default(),
-            failed_fsyncs: Counter::default(),
-            torn_bytes: Counter::default(),
-            skipped_bytes: Counter::default(),
-            disk_read_records: Counter::default(),
-            segments: Gauge::default(),
-            disk_bytes: Gauge::default(),
-            tail_bytes: Gauge::default(),
-            budget_used_bytes: Gauge::default(),
-        }
+        Self::register(&Registry::new())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "histograms take floats; sizes are far below 2^53")]
     pub(crate) fn committed(&self, records: usize, commit: &Commit) {
-        self.fsync_seconds.observe(commit.sync.as_secs_f64());
+        self.fsync_seconds.observe_duration(commit.sync);
         self.batch_records.observe(records as f64);
         self.batch_bytes.observe(commit.bytes as f64);
-        self.appended_records.inc_by(records as u64);
-        self.appended_bytes.inc_by(commit.bytes);
+        self.appended_records.add(records as u64);
+        self.appended_bytes.add(commit.bytes);
     }
 
     pub(crate) fn refused(&self, records: usize, error: &Error) {
-        self.refused_records.inc_by(records as u64);
-        self.failed_fsyncs.inc();
-        tracing::warn!(error = error as &dyn std::error::Error, records, "refuse records that could not be made durable");
+        self.refused_records.add(records as u64);
+        self.failed_commits.inc();
+        tracing::warn!(
+            error = error as &dyn std::error::Error,
+            records,
+            "refuse records that could not be made durable"
+        );
     }
 
     pub(crate) fn torn(&self, bytes: u64) {
-        self.torn_bytes.inc_by(bytes);
+        self.torn_bytes.add(bytes);
     }
 
     pub(crate) fn skipped(&self, skipped: &Skipped) {
-        self.skipped_bytes.inc_by(skipped.bytes);
+        self.skipped_bytes.add(skipped.bytes);
     }
 
     pub(crate) fn read_from_disk(&self, records: usize) {
-        self.disk_read_records.inc_by(records as u64);
+        self.disk_read_records.add(records as u64);
     }
 
     /// Moves the sums by what one partition's share has changed.
     pub(crate) fn share_changed(&self, before: Share, after: Share) {
-        self.segments.inc_by(after.segments - before.segments);
-        self.disk_bytes.inc_by(after.disk_bytes - before.disk_bytes);
-        self.tail_bytes.inc_by(after.tail_bytes - before.tail_bytes);
+        for (gauge, before, after) in [
+            (&self.segments, before.segments as u64, after.segments as u64),
+            (&self.disk_bytes, before.disk_bytes, after.disk_bytes),
+            (&self.tail_bytes, before.tail_bytes as u64, after.tail_bytes as u64),
+        ] {
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floats; sizes are far below 2^53")]
+            gauge.add(after as f64 - before as f64);
+        }
     }
 
     pub(crate) fn budget(&self, budget: &Budget) {
-        self.budget_used_bytes.set(i64::try_from(budget.used_bytes()).unwrap_or(i64::MAX));
+        self.budget_used_bytes.set_count(budget.used_bytes());
+        self.budget_limit_bytes.set_count(budget.limit_bytes());
     }
 }
 
 /// What one partition holds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Share {
-    pub(crate) segments: i64,
-    pub(crate) disk_bytes: i64,
-    pub(crate) tail_bytes: i64,
+    pub(crate) segments: usize,
+    pub(crate) disk_bytes: u64,
+    pub(crate) tail_bytes: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_metrics_is_this() {
+        let registry = Registry::new();
+        drop(Metrics::register(&registry));
+        let expected = [
+            "vivace_log_appended_bytes_total counter",
+            "vivace_log_appended_records_total counter",
+            "vivace_log_batch_bytes histogram",
+            "vivace_log_batch_records histogram",
+            "vivace_log_budget_limit_bytes gauge",
+            "vivace_log_budget_used_bytes gauge",
+            "vivace_log_disk_bytes gauge",
+            "vivace_log_disk_read_records_total counter",
+            "vivace_log_failed_commits_total counter",
+            "vivace_log_fsync_duration_seconds histogram",
+            "vivace_log_refused_records_total counter",
+            "vivace_log_segments gauge",
+            "vivace_log_skipped_bytes_total counter",
+            "vivace_log_tail_bytes gauge",
+            "vivace_log_torn_bytes_total counter",
+        ];
+        assert_eq!(registry.names(), expected);
+    }
 }

@@ -240,11 +240,10 @@ impl PartitionLog {
     }
 
     fn measure(&self, store: &Store) {
-        let as_i64 = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         let now = Share {
-            segments: as_i64(store.segments.len() as u64),
-            disk_bytes: as_i64(store.bytes_on_disk()),
-            tail_bytes: as_i64(self.view.lock().tail.bytes() as u64),
+            segments: store.segments.len(),
+            disk_bytes: store.bytes_on_disk(),
+            tail_bytes: self.view.lock().tail.bytes(),
         };
         let before = std::mem::replace(&mut *self.share.lock(), now);
         self.metrics.share_changed(before, now);

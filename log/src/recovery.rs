@@ -78,7 +78,8 @@ impl Opening {
         self.disk.sync_dir(&self.dir).map_err(|error| Error::io("sync folder", &self.dir, error))?;
         damage.extend(segments.iter().filter(|s| s.header_damaged).map(skipped_whole));
         let Self { disk, clock, dir, id, partition, segment_bytes } = self;
-        let mut store = Store { disk, clock, dir, id, partition, segment_bytes, segments, active, next, end, buffer: Vec::new() };
+        let mut store =
+            Store { disk, clock, dir, id, partition, segment_bytes, segments, active, next, end, buffer: Vec::new() };
         if store.segments.is_empty() {
             store.roll()?;
         }
@@ -174,7 +175,8 @@ impl Opening {
 
 /// Writes the bytes of a range again as they are, so that the next sync really writes them.
 fn rewrite(file: &dyn File, from: u64, until: u64) -> io::Result<()> {
-    let length = usize::try_from(until.saturating_sub(from)).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let length =
+        usize::try_from(until.saturating_sub(from)).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, from)?;
     file.write_at(&bytes, from)

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use vivace_runtime::{FakeClock, Fault, Operation, Rng, SimDisk};
+use vivace_runtime::{Compute, FakeClock, Fault, Operation, Rng, SimDisk};
 
 use crate::contract::record;
 use crate::log::Appended;
@@ -96,10 +96,12 @@ impl Life {
         let env = LocalEnv {
             disk: Arc::new(disk.clone()),
             clock: Arc::new(FakeClock::default()),
+            compute: Compute::inline(),
             budget: Budget::new(1 << 20, Duration::ZERO),
             metrics: Metrics::unregistered(),
         };
-        let options = LocalOptions { segment_bytes: 2500, tail_bytes: 1500, ..LocalOptions::in_dir(PathBuf::from("/data/log")) };
+        let options =
+            LocalOptions { segment_bytes: 2500, tail_bytes: 1500, ..LocalOptions::in_dir(PathBuf::from("/data/log")) };
         let log = LocalLog::open_without_writers(&options, env, &mut Rng::seeded(42))?;
         let reader = log.reader(P, log.partition(P)?.bounds().earliest)?;
         Ok(Self { log, reader, waiting: Vec::new() })
@@ -160,7 +162,12 @@ impl Life {
                     ledger.seen(entry);
                 }
                 let passed = ledger.promised.range(before..batch.end).count();
-                assert_eq!(batch.records.len(), passed, "the reader passed over records between {before} and {}", batch.end);
+                assert_eq!(
+                    batch.records.len(),
+                    passed,
+                    "the reader passed over records between {before} and {}",
+                    batch.end
+                );
             }
             Some(Err(Error::OutOfRange { earliest, .. })) => self.reader = self.log.reader(P, earliest).unwrap(),
             Some(Err(error)) => assert!(error.is_retryable(), "{error}"),
@@ -234,7 +241,15 @@ fn fail_something(disk: &SimDisk, rng: &mut Rng) {
     if !rng.chance(1, 4) {
         return;
     }
-    let kinds = [Operation::SyncData, Operation::SyncDir, Operation::Write, Operation::Truncate, Operation::Create, Operation::Remove, Operation::Read];
+    let kinds = [
+        Operation::SyncData,
+        Operation::SyncDir,
+        Operation::Write,
+        Operation::Truncate,
+        Operation::Create,
+        Operation::Remove,
+        Operation::Read,
+    ];
     let error = if rng.chance(1, 3) { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
     disk.inject(Fault { on: kinds[rng.index(kinds.len())], after: rng.below(2), error });
 }

@@ -134,8 +134,15 @@ impl Store {
         match self.create(&path, first) {
             Ok(file) => {
                 let (start, end) = (self.end, self.end);
-                let segment =
-                    Segment { path, first, start, end, durable_bytes: HEADER_BYTES, header_damaged: false, index: Vec::new() };
+                let segment = Segment {
+                    path,
+                    first,
+                    start,
+                    end,
+                    durable_bytes: HEADER_BYTES,
+                    header_damaged: false,
+                    index: Vec::new(),
+                };
                 self.segments.push(segment);
                 self.active = Some(file);
                 Ok(())

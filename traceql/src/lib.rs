@@ -1,17 +1,26 @@
 //! TraceQL: lexer, parser, checks, plan and columnar evaluation. No IO, no async, no storage types.
 
+mod arithmetic;
+pub mod ast;
 mod bitmap;
+mod check;
 mod column;
 mod condition;
+mod error;
 mod fetch;
 mod field;
+mod lexer;
 pub mod memory;
+mod parser;
 mod pattern;
+mod print;
+mod query;
 mod value;
 
 pub use bitmap::Bitmap;
 pub use column::{Column, Dictionary, NIL_ID, Str, Validity};
 pub use condition::{Condition, Predicate, Test};
+pub use error::{Error, ErrorKind, Position};
 pub use fetch::{
     Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Offsets, ServiceStat, Source, SpanBatch, SpanHandle,
     Structure, TimeRange, TraceFields, TraceInfo,
@@ -19,4 +28,5 @@ pub use fetch::{
 pub use field::{Field, Intrinsic, Level, Scope};
 pub use memory::MemorySource;
 pub use pattern::{Pattern, PatternError};
+pub use query::Query;
 pub use value::{CompareOp, Kind, Status, Type, Value, format_duration};

@@ -1,5 +1,6 @@
 //! Actor runtime on actix: cells, supervisors, mailboxes, endpoints, lifecycle, servers, telemetry.
 
+pub mod config;
 pub mod contract;
 pub mod metrics;
 pub mod telemetry;
@@ -8,6 +9,7 @@ mod cell;
 mod child;
 mod clock;
 mod compute;
+pub mod config;
 mod deadline;
 mod dial;
 mod disk;
@@ -25,6 +27,9 @@ mod server;
 mod supervisor;
 mod tree;
 mod vitals;
+
+#[cfg(test)]
+mod testing;
 
 pub use cell::{Cx, Timer};
 pub use child::Child;

@@ -1,0 +1,275 @@
+//! Which keys have an effect. One table, from which notices, the reference and the list of compatibility are made.
+
+/// What setting a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// What its documentation says.
+    Effective,
+    /// Nothing yet, with the reason.
+    NotYet(&'static str),
+    /// Nothing, and it will stay so, with the reason.
+    Never(&'static str),
+}
+
+use Effect::{Effective, Never, NotYet};
+
+const ONE_PROCESS: &str = "only the single process (target all) is there";
+const NO_GO: &str = "there is no Go runtime";
+const GOSSIP: &str = "liveness and news come from another protocol (SWIM)";
+const RINGS: &str = "rings live in gossip, not in another store";
+const NO_STREAMS: &str = "the receivers of this type are not there";
+const LOCAL_ONLY: &str = "only the backend local is there";
+const NO_GENERATOR: &str = "the metrics-generator is not there";
+const NO_KAFKA: &str = "the log is local; Kafka is not there";
+const NO_COMPACTION: &str = "compaction is not there";
+const NO_TLS: &str = "TLS on listeners is not there";
+const LIBRARY: &str = "the server has nothing like it";
+const LEGACY_CACHE: &str = "deprecated in Tempo; use `cache`";
+const NO_CACHE: &str = "caches outside the process are not there";
+
+/// Key or section, and what setting it does. The longest path that a key begins with decides.
+pub(super) const EFFECTS: &[(&str, Effect)] = &[
+    ("target", Effective),
+    ("auth_enabled", Effective),
+    ("multitenancy_enabled", Effective),
+    ("shutdown_delay", Effective),
+    ("stream_over_http_enabled", Effective),
+    ("http_api_prefix", Effective),
+    ("enable_go_runtime_metrics", Never(NO_GO)),
+    ("span_profiling", Never(NO_GO)),
+    ("memory", NotYet("the memory of the process is bounded by its own budgets")),
+    ("metrics_generator_client", Never("deprecated in Tempo and ignored there too")),
+    ("usage_report", Never("no usage is reported, to nobody")),
+    // The server.
+    ("server", NotYet(LIBRARY)),
+    ("server.http_listen_network", Effective),
+    ("server.http_listen_address", Effective),
+    ("server.http_listen_port", Effective),
+    ("server.grpc_listen_network", Effective),
+    ("server.grpc_listen_address", Effective),
+    ("server.grpc_listen_port", Effective),
+    ("server.tls_cipher_suites", NotYet(NO_TLS)),
+    ("server.tls_min_version", NotYet(NO_TLS)),
+    ("server.http_tls_config", NotYet(NO_TLS)),
+    ("server.grpc_tls_config", NotYet(NO_TLS)),
+    ("server.graceful_shutdown_timeout", Effective),
+    ("server.grpc_server_max_recv_msg_size", Effective),
+    ("server.grpc_server_max_send_msg_size", Effective),
+    ("server.grpc_server_max_concurrent_streams", Effective),
+    ("server.grpc_server_recv_buffer_pools_enabled", Never("deprecated in Tempo")),
+    ("server.grpc_server_num_workers", Never("streams are tasks, not threads")),
+    ("server.log_format", Effective),
+    ("server.log_level", Effective),
+    ("internal_server", NotYet("the second server is not there")),
+    // Writes.
+    ("distributor", NotYet("this part of the distributor is not there")),
+    ("distributor.ring", NotYet(ONE_PROCESS)),
+    ("distributor.override_ring_key", NotYet(ONE_PROCESS)),
+    ("distributor.receivers.otlp", Effective),
+    ("distributor.receivers.otlp.protocols.grpc.tls", NotYet(NO_TLS)),
+    ("distributor.receivers.otlp.protocols.http.tls", NotYet(NO_TLS)),
+    ("distributor.receivers.otlp.protocols.grpc.auth", Never("authenticators of the collector are not available")),
+    ("distributor.receivers.otlp.protocols.http.auth", Never("authenticators of the collector are not available")),
+    ("distributor.receivers.otlp.protocols.grpc.middlewares", Never("extensions of the collector are not available")),
+    ("distributor.receivers.otlp.protocols.http.middlewares", Never("extensions of the collector are not available")),
+    ("distributor.receivers.otlp.protocols.grpc.include_metadata", Never("the tenant's header is always looked at")),
+    ("distributor.receivers.otlp.protocols.http.include_metadata", Never("the tenant's header is always looked at")),
+    ("distributor.receivers.otlp.protocols.grpc.read_buffer_size", Never(LIBRARY)),
+    ("distributor.receivers.otlp.protocols.grpc.write_buffer_size", Never(LIBRARY)),
+    ("distributor.receivers.otlp.protocols.http.metrics_url_path", Never("only traces are received")),
+    ("distributor.receivers.otlp.protocols.http.logs_url_path", Never("only traces are received")),
+    ("distributor.receivers.jaeger", NotYet(NO_STREAMS)),
+    ("distributor.receivers.zipkin", NotYet(NO_STREAMS)),
+    ("distributor.receivers.kafka", NotYet(NO_STREAMS)),
+    ("distributor.kafka_config", Never("`ingest.kafka` is what counts, as in Tempo")),
+    ("distributor.retry_after_on_resource_exhausted", Effective),
+    ("distributor.max_attribute_bytes", Effective),
+    ("distributor.artificial_delay", NotYet("this part of the distributor is not there")),
+    ("ingest", NotYet(NO_KAFKA)),
+    ("live_store", Effective),
+    ("live_store.ring", NotYet(ONE_PROCESS)),
+    ("live_store.ring.kvstore", Never(RINGS)),
+    ("live_store.ring.kvstore.store", NotYet(ONE_PROCESS)),
+    ("live_store.ring.heartbeat_period", Never(GOSSIP)),
+    ("live_store.partition_ring", NotYet(ONE_PROCESS)),
+    ("live_store.partition_ring.kvstore", Never(RINGS)),
+    ("live_store.partition_ring.kvstore.store", NotYet(ONE_PROCESS)),
+    ("live_store.metrics", NotYet("metrics queries are not there")),
+    ("live_store.shutdown_marker_dir", NotYet(ONE_PROCESS)),
+    ("live_store.readiness_target_lag", NotYet(ONE_PROCESS)),
+    ("live_store.readiness_max_wait", NotYet(ONE_PROCESS)),
+    ("live_store.fail_on_high_lag", NotYet(ONE_PROCESS)),
+    ("live_store.remove_owner_on_shutdown", NotYet(ONE_PROCESS)),
+    ("live_store_client", NotYet(ONE_PROCESS)),
+    ("live_store_client.remote_timeout", Never("not used in Tempo either")),
+    ("block_builder", NotYet(ONE_PROCESS)),
+    // Reads.
+    ("querier", NotYet("this part of the querier is not there")),
+    ("querier.search.query_timeout", Effective),
+    ("querier.trace_by_id.query_timeout", Effective),
+    ("querier.max_concurrent_queries", Effective),
+    ("querier.metrics.concurrent_blocks", Never("not used in Tempo either")),
+    ("querier.partition_ring", NotYet(ONE_PROCESS)),
+    ("querier.frontend_worker", NotYet(ONE_PROCESS)),
+    ("querier.extra_query_delay", Never("not used in Tempo either")),
+    ("querier.shuffle_sharding_ingesters_enabled", Never("not used in Tempo either")),
+    ("querier.shuffle_sharding_ingesters_lookback_period", Never("not used in Tempo either")),
+    ("querier.query_relevant_ingesters", Never("not used in Tempo either")),
+    ("querier.secondary_ingester_ring", Never("not used in Tempo either")),
+    ("query_frontend", NotYet("this part of the query-frontend is not there")),
+    ("query_frontend.search.default_result_limit", Effective),
+    ("query_frontend.search.max_result_limit", Effective),
+    ("query_frontend.search.max_duration", Effective),
+    ("query_frontend.search.query_backend_after", Effective),
+    ("query_frontend.search.default_spans_per_span_set", Effective),
+    ("query_frontend.search.max_spans_per_span_set", Effective),
+    ("query_frontend.api_timeout", Effective),
+    ("query_frontend.max_query_expression_size_bytes", Effective),
+    ("query_frontend.query_end_cutoff", Effective),
+    ("query_frontend.require_complete", Effective),
+    ("query_frontend.metrics", NotYet("metrics queries are not there")),
+    ("query_frontend.mcp_server", NotYet("access for language models is not there")),
+    ("query_frontend.rf1_after", Never("deprecated in Tempo and ignored there too")),
+    // Storage.
+    ("storage.trace", NotYet("this part of the storage is not there")),
+    ("storage.trace.backend", Effective),
+    ("storage.trace.local", Effective),
+    ("storage.trace.s3", NotYet(LOCAL_ONLY)),
+    ("storage.trace.s3.native_aws_auth_enabled", Never("deprecated in Tempo and ignored there too")),
+    ("storage.trace.gcs", NotYet(LOCAL_ONLY)),
+    ("storage.trace.azure", NotYet(LOCAL_ONLY)),
+    ("storage.trace.wal", NotYet("blocks in the making are kept below live_store.wal.path")),
+    ("storage.trace.blocklist_poll", Effective),
+    ("storage.trace.block", Effective),
+    ("storage.trace.search", Never("blocks are read by another reader, in pieces of its own choice")),
+    ("storage.trace.cache", Never(LEGACY_CACHE)),
+    ("storage.trace.cache_min_compaction_level", Never(LEGACY_CACHE)),
+    ("storage.trace.cache_max_block_age", Never(LEGACY_CACHE)),
+    ("storage.trace.background_cache", Never(LEGACY_CACHE)),
+    ("storage.trace.memcached", Never(LEGACY_CACHE)),
+    ("storage.trace.redis", Never(LEGACY_CACHE)),
+    ("cache", NotYet(NO_CACHE)),
+    ("backend_scheduler", NotYet(NO_COMPACTION)),
+    ("backend_scheduler_client", NotYet(NO_COMPACTION)),
+    ("backend_worker", NotYet(NO_COMPACTION)),
+    ("backend_worker.compaction.block_retention", Effective),
+    // Limits.
+    ("overrides", NotYet("this limit is not there")),
+    ("overrides.per_tenant_override_config", NotYet("limits per tenant are not there")),
+    ("overrides.per_tenant_override_period", NotYet("limits per tenant are not there")),
+    ("overrides.user_configurable_overrides", NotYet("limits that users set are not there")),
+    ("overrides.enable_legacy_overrides", Effective),
+    ("overrides.defaults.ingestion.rate_limit_bytes", Effective),
+    ("overrides.defaults.ingestion.burst_size_bytes", Effective),
+    ("overrides.defaults.ingestion.max_traces_per_user", Effective),
+    ("overrides.defaults.ingestion.max_global_traces_per_user", Never("not enforced in Tempo either")),
+    ("overrides.defaults.ingestion.max_attribute_bytes", Effective),
+    ("overrides.defaults.ingestion.retry_info_enabled", Effective),
+    ("overrides.defaults.global.max_bytes_per_trace", Effective),
+    ("overrides.defaults.read.max_search_duration", Effective),
+    ("overrides.defaults.metrics_generator", NotYet(NO_GENERATOR)),
+    ("overrides.defaults.metrics_generator.ring_size", Never("not used in Tempo either")),
+    ("metrics_generator", NotYet(NO_GENERATOR)),
+    // Cluster.
+    ("memberlist", NotYet(ONE_PROCESS)),
+    ("memberlist.randomize_node_name", Never(GOSSIP)),
+    ("memberlist.stream_timeout", Never(GOSSIP)),
+    ("memberlist.retransmit_factor", Never(GOSSIP)),
+    ("memberlist.pull_push_interval", Never(GOSSIP)),
+    ("memberlist.gossip_to_dead_nodes_time", Never(GOSSIP)),
+    ("memberlist.dead_node_reclaim_time", Never(GOSSIP)),
+    ("memberlist.compression_enabled", Never(GOSSIP)),
+    ("memberlist.compression_algorithm", Never(GOSSIP)),
+    ("memberlist.received_messages_queue_size", Never(GOSSIP)),
+    ("memberlist.processed_messages_queue_size", Never(GOSSIP)),
+    ("memberlist.obsolete_entries_timeout", Never(GOSSIP)),
+    ("memberlist.watch_prefix_buffer_size", Never(GOSSIP)),
+    ("memberlist.packet_dial_timeout", Never(GOSSIP)),
+    ("memberlist.packet_write_timeout", Never(GOSSIP)),
+    ("memberlist.max_concurrent_writes", Never(GOSSIP)),
+    ("memberlist.acquire_writer_timeout", Never(GOSSIP)),
+];
+
+/// The entry that decides about a key.
+fn entry_of(key: &str) -> Option<&'static (&'static str, Effect)> {
+    // `otlp/name` is an `otlp`.
+    let key = match key.strip_prefix("distributor.receivers.").and_then(|id| id.split_once('/')) {
+        Some((kind, rest)) => {
+            let below = rest.split_once('.').map(|(_, below)| format!(".{below}")).unwrap_or_default();
+            &format!("distributor.receivers.{kind}{below}")
+        }
+        None => key,
+    };
+    EFFECTS
+        .iter()
+        .filter(|(path, _)| key.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '['])))
+        .max_by_key(|(path, _)| path.len())
+}
+
+/// What setting a key does.
+pub fn effect_of(key: &str) -> Effect {
+    entry_of(key).map_or(Effective, |(_, effect)| *effect)
+}
+
+/// One sentence for each entry of the table that keys without effect fall under.
+pub(super) fn notices(changed: &[String]) -> Vec<String> {
+    let mut grouped: Vec<(&(&str, Effect), Vec<&str>)> = Vec::new();
+    for key in changed {
+        let Some(entry) = entry_of(key).filter(|(_, effect)| *effect != Effective) else { continue };
+        match grouped.iter_mut().find(|(known, _)| known.0 == entry.0) {
+            Some((_, keys)) => keys.push(key),
+            None => grouped.push((entry, vec![key])),
+        }
+    }
+    grouped
+        .into_iter()
+        .map(|((_, effect), keys)| {
+            let verb = if keys.len() == 1 { "has" } else { "have" };
+            let keys = keys.join(", ");
+            match effect {
+                NotYet(reason) => format!("{keys} {verb} no effect yet: {reason}"),
+                Never(reason) => format!("{keys} {verb} no effect: {reason}"),
+                Effective => keys,
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::reference::leaves, *};
+
+    #[test]
+    fn every_key_is_covered_and_every_entry_exists() {
+        let keys: Vec<String> = leaves().into_iter().map(|leaf| leaf.path).collect();
+        for key in &keys {
+            assert!(entry_of(key).is_some(), "nothing is said of {key}");
+        }
+        for (path, _) in EFFECTS {
+            let below =
+                |key: &String| key == path || key.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));
+            assert!(keys.iter().any(below), "{path} is no key");
+        }
+    }
+
+    #[test]
+    fn the_longest_path_decides_and_names_of_receivers_do_not_matter() {
+        assert_eq!(effect_of("server.http_listen_port"), Effective);
+        assert!(matches!(effect_of("server.proxy_protocol_enabled"), NotYet(_)));
+        assert_eq!(effect_of("distributor.receivers.otlp/b.protocols.grpc.endpoint"), Effective);
+        assert!(matches!(effect_of("distributor.receivers.otlp/b.protocols.grpc.tls"), NotYet(_)));
+        assert!(matches!(effect_of("distributor.receivers.zipkin.endpoint"), NotYet(_)));
+    }
+
+    #[test]
+    fn keys_of_one_entry_share_a_notice() {
+        let keys = ["storage.trace.s3.bucket", "storage.trace.s3.endpoint", "target", "span_profiling"];
+        assert_eq!(
+            notices(&keys.map(str::to_owned)),
+            [
+                "storage.trace.s3.bucket, storage.trace.s3.endpoint have no effect yet: only the backend local is there",
+                "span_profiling has no effect: there is no Go runtime",
+            ]
+        );
+    }
+}

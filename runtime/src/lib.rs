@@ -9,7 +9,6 @@ mod cell;
 mod child;
 mod clock;
 mod compute;
-pub mod config;
 mod deadline;
 mod dial;
 mod disk;

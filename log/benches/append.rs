@@ -87,7 +87,6 @@ async fn grouped(dir: &std::path::Path, records: usize) -> Outcome {
     let (elapsed, cpu) = (started.elapsed(), cpu_time()?.saturating_sub(cpu));
     log.close().await;
     print("append to acknowledgement", &mut times.lock());
-    #[expect(clippy::cast_precision_loss, reason = "a report for people")]
     let (count, megabytes) = (records as f64, (records * RECORD_BYTES) as f64 / 1e6);
     println!(
         "throughput: {:.0} MB/s, {:.0} records/s",

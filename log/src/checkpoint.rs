@@ -52,7 +52,7 @@ impl Checkpoint {
     /// The old value or the new one is in force, and a crash may decide which. Writing again is safe: it uses a new file.
     pub fn write(&self, value: &[u8]) -> Result<(), Error> {
         let length = u32::try_from(value.len())
-            .map_err(|_| Error::RecordTooLarge { bytes: value.len(), limit_bytes: u32::MAX as usize })?;
+            .map_err(|_too_long| Error::RecordTooLarge { bytes: value.len(), limit_bytes: u32::MAX as usize })?;
         let mut content = Vec::with_capacity(HEAD_BYTES + value.len());
         content.extend_from_slice(MAGIC);
         content.extend_from_slice(&length.to_le_bytes());

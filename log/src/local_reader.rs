@@ -75,7 +75,7 @@ impl LocalReader {
             (cursor, result)
         };
         // The pool refuses only when it has been stopped; a panic there is a bug that it reports.
-        let (cursor, result) = self.compute.run(max_bytes, read).await.map_err(|_| Error::Closed)?;
+        let (cursor, result) = self.compute.run(max_bytes, read).await.map_err(|_gone| Error::Closed)?;
         self.cursor = Some(cursor);
         let mut batch = result?;
         self.partition.metrics().read_from_disk(batch.records.len());
@@ -92,7 +92,7 @@ impl LocalReader {
                 Next::OnDisk => self.read_disk(max_bytes).await?,
                 Next::Wait if closed => return Err(Error::Closed),
                 Next::Wait => {
-                    self.published.changed().await.map_err(|_| Error::Closed)?;
+                    self.published.changed().await.map_err(|_gone| Error::Closed)?;
                     continue;
                 }
             };

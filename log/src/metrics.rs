@@ -86,7 +86,6 @@ impl Metrics {
         Self::register(&Registry::new())
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "histograms take floats; sizes are far below 2^53")]
     pub(crate) fn committed(&self, records: usize, commit: &Commit) {
         self.fsync_seconds.observe_duration(commit.sync);
         self.batch_records.observe(records as f64);
@@ -124,7 +123,6 @@ impl Metrics {
             (&self.disk_bytes, before.disk_bytes, after.disk_bytes),
             (&self.tail_bytes, before.tail_bytes as u64, after.tail_bytes as u64),
         ] {
-            #[expect(clippy::cast_precision_loss, reason = "gauges are floats; sizes are far below 2^53")]
             gauge.add(after as f64 - before as f64);
         }
     }

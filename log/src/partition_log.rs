@@ -182,7 +182,7 @@ impl PartitionLog {
         self.measure(&store);
     }
 
-    #[expect(clippy::type_complexity, reason = "two lists of what stood in the queue, taken apart at once")]
+    #[allow(clippy::type_complexity, reason = "two lists of what stood in the queue, taken apart at once")]
     fn take_waiting(&self) -> (Vec<(Record, Permit, Reply<Appended>)>, Vec<(Offset, Reply<()>)>) {
         let mut queue = self.queue.lock();
         let (mut appends, mut reclaims, mut total) = (Vec::new(), Vec::new(), 0);

@@ -156,7 +156,8 @@ impl Gathered {
     }
 
     fn resource(&mut self, part: &Bytes, span: &SpanAt<'_>) -> usize {
-        let head = Head { message: slice_of(part, span.resource), schema_url: slice_of(part, span.resource_schema_url) };
+        let head =
+            Head { message: slice_of(part, span.resource), schema_url: slice_of(part, span.resource_schema_url) };
         let new = self.resources.len();
         let place = match self.batching {
             Batching::Keep => new,
@@ -290,11 +291,7 @@ fn without_empty_parent(span: &[u8]) -> Result<Bytes, WireError> {
 
 /// `slice` as a slice of `part` if it lies in it, else a copy.
 fn slice_of(part: &Bytes, slice: &[u8]) -> Bytes {
-    if part.as_ptr_range().contains(&slice.as_ptr()) {
-        part.slice_ref(slice)
-    } else {
-        Bytes::copy_from_slice(slice)
-    }
+    if part.as_ptr_range().contains(&slice.as_ptr()) { part.slice_ref(slice) } else { Bytes::copy_from_slice(slice) }
 }
 
 fn put_len_key(key: u8, len: usize, buf: &mut BytesMut) {

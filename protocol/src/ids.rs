@@ -159,8 +159,10 @@ impl TenantId {
     /// # Errors
     /// As [`TenantId::parse`], except that different tenants are fine.
     pub fn parse_list(header: &str) -> Result<Vec<Self>, TenantIdError> {
-        let mut tenants =
-            header.split('|').map(|part| Self::checked(part).map(|t| Self(Arc::from(t)))).collect::<Result<Vec<_>, _>>()?;
+        let mut tenants = header
+            .split('|')
+            .map(|part| Self::checked(part).map(|t| Self(Arc::from(t))))
+            .collect::<Result<Vec<_>, _>>()?;
         tenants.sort();
         tenants.dedup();
         Ok(tenants)
@@ -235,7 +237,10 @@ mod tests {
         );
         assert_eq!(TraceId::parse_hex("a+").unwrap_err(), TraceIdError::NotHex { found: '+', position: 2 });
         assert_eq!(TraceId::parse_hex("+a").unwrap_err(), TraceIdError::NotHex { found: '+', position: 1 });
-        assert_eq!(TraceId::parse_hex(&"0".repeat(33)).unwrap_err().to_string(), "trace IDs can't be larger than 128 bits");
+        assert_eq!(
+            TraceId::parse_hex(&"0".repeat(33)).unwrap_err().to_string(),
+            "trace IDs can't be larger than 128 bits"
+        );
     }
 
     #[test]
@@ -243,7 +248,10 @@ mod tests {
         assert_eq!(TenantId::parse("Team-1!_.*'()").unwrap().as_str(), "Team-1!_.*'()");
         assert_eq!(TenantId::parse("a:k=v").unwrap().as_str(), "a");
         assert_eq!(TenantId::parse(&"a".repeat(150)).unwrap().as_str().len(), 150);
-        assert_eq!(TenantId::parse(&"a".repeat(151)).unwrap_err().to_string(), "tenant ID is too long: max 150 characters");
+        assert_eq!(
+            TenantId::parse(&"a".repeat(151)).unwrap_err().to_string(),
+            "tenant ID is too long: max 150 characters"
+        );
         assert_eq!(TenantId::parse("").unwrap_err().to_string(), "no org id");
         assert_eq!(TenantId::parse("..").unwrap_err().to_string(), "tenant ID is '.' or '..'");
         assert_eq!(

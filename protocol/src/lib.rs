@@ -1,4 +1,4 @@
-//! Messages of the system: OTLP and Tempo types, ids, error kinds, wire slicing and trace combination.
+#![doc = include_str!("../README.md")]
 
 #[allow(
     clippy::all,

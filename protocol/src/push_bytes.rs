@@ -114,8 +114,8 @@ fn place(traces: &mut Vec<(TraceId, Bytes)>, at: usize) -> &mut (TraceId, Bytes)
 
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
 
     use super::*;
     use crate::tempopb::PushBytesRequest;

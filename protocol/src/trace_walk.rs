@@ -191,12 +191,19 @@ mod tests {
                 ResourceSpans {
                     resource: Some(resource::Resource { dropped_attributes_count: 7, ..Default::default() }),
                     scope_spans: vec![
-                        ScopeSpans { scope: Some(scope("a")), spans: vec![span(1, 2), span(2, 3)], schema_url: "s".into() },
+                        ScopeSpans {
+                            scope: Some(scope("a")),
+                            spans: vec![span(1, 2), span(2, 3)],
+                            schema_url: "s".into(),
+                        },
                         ScopeSpans { scope: Some(scope("b")), spans: vec![span(3, -1)], schema_url: String::new() },
                     ],
                     schema_url: "r".into(),
                 },
-                ResourceSpans { scope_spans: vec![ScopeSpans { spans: vec![span(4, 1)], ..Default::default() }], ..Default::default() },
+                ResourceSpans {
+                    scope_spans: vec![ScopeSpans { spans: vec![span(4, 1)], ..Default::default() }],
+                    ..Default::default()
+                },
             ],
         };
         let encoded = Bytes::from(trace.encode_to_vec());
@@ -206,7 +213,14 @@ mod tests {
             let kept = encoded.slice_ref(at.span);
             let head = SpanHead::read(&kept)?;
             assert_eq!(trace_id(&kept)?, Some(TraceId([9; 16])));
-            seen.push((at.resource_index, at.scope_index, head.span_id.0[0], head.parent, head.kind, head.start_unix_nano));
+            seen.push((
+                at.resource_index,
+                at.scope_index,
+                head.span_id.0[0],
+                head.parent,
+                head.kind,
+                head.start_unix_nano,
+            ));
             if at.resource_index == 0 {
                 assert_eq!(resource::Resource::decode(at.resource).unwrap().dropped_attributes_count, 7);
                 assert_eq!(at.resource_schema_url, b"r");
@@ -215,7 +229,10 @@ mod tests {
         })
         .unwrap();
         let parent = Some(SpanId([1; 8]));
-        assert_eq!(seen, [(0, 0, 1, None, 2, 101), (0, 0, 2, parent, 3, 102), (0, 1, 3, parent, -1, 103), (1, 2, 4, parent, 1, 104)]);
+        assert_eq!(
+            seen,
+            [(0, 0, 1, None, 2, 101), (0, 0, 2, parent, 3, 102), (0, 1, 3, parent, -1, 103), (1, 2, 4, parent, 1, 104)]
+        );
     }
 
     #[test]

@@ -305,7 +305,11 @@ fn saturating(f: f64) -> i64 {
     f as i64
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "range and fraction are checked in this line")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "range and fraction are checked in this line"
+)]
 fn unsigned(f: f64) -> Option<u64> {
     in_range(f, 0.0, 2.0 * TWO_63).then_some(f as u64)
 }
@@ -339,7 +343,9 @@ fn double(reader: &mut Reader<'_>) -> Result<f64> {
 /// Standard or URL-safe, with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent).with_decode_allow_trailing_bits(true),
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
 );
 
 fn base64_bytes(reader: &mut Reader<'_>) -> Result<Vec<u8>> {

@@ -59,9 +59,11 @@ impl<'a> Reader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, JsonError> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Self { text, at: 0, depth: 0 }),
-            Err(error) => {
-                Err(JsonError { path: String::new(), offset: error.valid_up_to(), what: "text is not UTF-8".to_owned() })
-            }
+            Err(error) => Err(JsonError {
+                path: String::new(),
+                offset: error.valid_up_to(),
+                what: "text is not UTF-8".to_owned(),
+            }),
         }
     }
 

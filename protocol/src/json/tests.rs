@@ -128,13 +128,17 @@ fn traces_are_written_as_recorded() {
     let v2 = recorded("trace-v2");
     let answer = TraceByIdResponse {
         trace: Some(trace_of(&v2["trace"]["resourceSpans"])),
-        metrics: Some(TraceByIdMetrics { inspected_bytes: number(&v2["metrics"]["inspectedBytes"]), ..Default::default() }),
+        metrics: Some(TraceByIdMetrics {
+            inspected_bytes: number(&v2["metrics"]["inspectedBytes"]),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     assert_eq!(written(&answer), v2);
     let missing = TraceByIdResponse { metrics: Some(TraceByIdMetrics::default()), ..Default::default() };
     assert_eq!(written(&missing), recorded("trace-v2-missing"));
-    let partial = TraceByIdResponse { status: PartialStatus::Partial.into(), message: "m".to_owned(), ..Default::default() };
+    let partial =
+        TraceByIdResponse { status: PartialStatus::Partial.into(), message: "m".to_owned(), ..Default::default() };
     assert_eq!(to_vec(&partial), br#"{"trace":{},"status":"PARTIAL","message":"m"}"#);
 }
 
@@ -214,7 +218,15 @@ fn numbers_take_the_forms_of_the_reference() {
     };
     let forms = [1.0, 0.1, 1e20, 1e21, 1.5e-7, 1e-6, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(form);
     let expected = [
-        "1", "0.1", "100000000000000000000", "1e+21", "1.5e-7", "0.000001", "-0", "\"NaN\"", "\"Infinity\"",
+        "1",
+        "0.1",
+        "100000000000000000000",
+        "1e+21",
+        "1.5e-7",
+        "0.000001",
+        "-0",
+        "\"NaN\"",
+        "\"Infinity\"",
         "\"-Infinity\"",
     ];
     assert_eq!(forms, expected);
@@ -269,7 +281,10 @@ fn every_way_to_write_a_span_is_understood() {
         ],
         "events": [{"timeUnixNano": "5", "name": "e"}], "links": [{"traceId": "5b8efff798038103d269b633813fc60c", "spanId": "eee19b7ec3c1b174"}]"#;
     let span = one_span(camel).unwrap();
-    assert_eq!((span.trace_id.len(), span.trace_id[0], span.span_id[7], span.parent_span_id.len()), (16, 0x5b, 0x74, 0));
+    assert_eq!(
+        (span.trace_id.len(), span.trace_id[0], span.span_id[7], span.parent_span_id.len()),
+        (16, 0x5b, 0x74, 0)
+    );
     assert_eq!((span.name.as_str(), span.kind, span.flags), ("aä😀\n", 2, 257));
     assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (1544712660000000000, 1544712661000000000));
     assert_eq!(span.status.as_ref().unwrap().code, 2);
@@ -293,10 +308,19 @@ fn faults_are_reported_with_their_place() {
         fault(r#""traceId":"0102030405060708""#),
         format!("{span}.traceId: id length mismatch: expected 32 hex digits, found 16 at byte 55")
     );
-    assert_eq!(fault(r#""spanId":"010203040506070x""#), format!("{span}.spanId: expected hex digits, found \"010203040506070x\" at byte 54"));
+    assert_eq!(
+        fault(r#""spanId":"010203040506070x""#),
+        format!("{span}.spanId: expected hex digits, found \"010203040506070x\" at byte 54")
+    );
     assert_eq!(fault(r#""kind":"SERVER""#), format!("{span}.kind: unknown enum value \"SERVER\" at byte 52"));
-    assert_eq!(fault(r#""startTimeUnixNano":-1"#), format!("{span}.startTimeUnixNano: not an integer in range: \"-1\" at byte 65"));
-    assert_eq!(fault(r#""attributes":[{"key":1}]"#), format!("{span}.attributes[0].key: expected a string, found '1' at byte 66"));
+    assert_eq!(
+        fault(r#""startTimeUnixNano":-1"#),
+        format!("{span}.startTimeUnixNano: not an integer in range: \"-1\" at byte 65")
+    );
+    assert_eq!(
+        fault(r#""attributes":[{"key":1}]"#),
+        format!("{span}.attributes[0].key: expected a string, found '1' at byte 66")
+    );
     assert_eq!(ingested("[]").unwrap_err(), "expected an object, found '[' at byte 0");
     assert_eq!(ingested("{} x").unwrap_err(), "text goes on after the end at byte 3");
     assert_eq!(ingested("{").unwrap_err(), "expected a string, found the end at byte 1");

@@ -39,12 +39,7 @@ impl Check {
     }
 
     /// One field of `ScopeSpans` other than the spans.
-    pub(super) fn scope_spans_field(
-        &mut self,
-        key: u32,
-        reader: &mut Reader<'_>,
-        depth: u32,
-    ) -> Result<(), WireError> {
+    pub(super) fn scope_spans_field(&mut self, key: u32, reader: &mut Reader<'_>, depth: u32) -> Result<(), WireError> {
         match key {
             0x0a => self.scope(reader.bytes()?, enter(depth)?),
             0x1a => self.text(reader),

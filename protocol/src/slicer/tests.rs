@@ -165,7 +165,8 @@ fn ids_are_checked_wherever_they_stand() {
         (error.to_string(), error.discard_reason())
     };
     let trace = |bits| (format!("trace ids must be 128 bit, received {bits} bits"), Some("invalid_trace_id"));
-    let span = |bits| (format!("span ids must be 64 bit and not all zero, received {bits} bits"), Some("invalid_span_id"));
+    let span =
+        |bits| (format!("span ids must be 64 bit and not all zero, received {bits} bits"), Some("invalid_span_id"));
     assert_eq!(refused(&|s| s.trace_id.clear()), trace(0));
     assert_eq!(refused(&|s| s.trace_id = vec![0; 16]), trace(0));
     assert_eq!(refused(&|s| s.trace_id = vec![1; 8]), trace(64));
@@ -211,7 +212,10 @@ fn long_keys_and_texts_are_cut_on_whole_characters_and_counted_by_scope() {
     assert_eq!(trace.resource_spans, expected.resource_spans);
 
     // Off, everything stays.
-    assert_eq!(super::slice(&request.encode_to_vec().into(), &Limits { max_attribute_bytes: 0 }).unwrap().truncated().total(), 0);
+    assert_eq!(
+        super::slice(&request.encode_to_vec().into(), &Limits { max_attribute_bytes: 0 }).unwrap().truncated().total(),
+        0
+    );
 }
 
 #[test]
@@ -293,8 +297,8 @@ fn arb_value() -> impl Strategy<Value = AnyValue> {
 }
 
 fn arb_attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let attribute = ("[a-c]{0,3}", prop::option::of(arb_value()))
-        .prop_map(|(key, value)| KeyValue { key, value, key_strindex: 0 });
+    let attribute =
+        ("[a-c]{0,3}", prop::option::of(arb_value())).prop_map(|(key, value)| KeyValue { key, value, key_strindex: 0 });
     prop::collection::vec(attribute, 0..3)
 }
 
@@ -310,7 +314,10 @@ fn arb_span() -> impl Strategy<Value = Span> {
             end_time_unix_nano: u64::from(start) + u64::from(length),
             dropped_attributes_count: dropped % 300,
             flags: dropped,
-            events: extras.iter().map(|_| span::Event { attributes: attributes.clone(), ..Default::default() }).collect(),
+            events: extras
+                .iter()
+                .map(|_| span::Event { attributes: attributes.clone(), ..Default::default() })
+                .collect(),
             links: extras
                 .iter()
                 .map(|_| span::Link { trace_id: vec![1; 16], attributes: attributes.clone(), ..Default::default() })

@@ -1,5 +1,24 @@
-//! The distributor: receives spans, checks them, slices them by trace and appends them to the log.
+#![doc = include_str!("../README.md")]
 
+mod admission;
+mod body;
 pub mod config;
+mod cors;
+mod encoding;
+mod intake;
+mod limiter;
+mod limits;
+mod metrics;
+mod otlp_grpc;
+mod otlp_http;
+mod push;
+mod quiet;
+mod receiver;
+mod reply;
+mod reservation;
+mod supervisor;
+mod tenant;
 
 pub use config::Config;
+pub use limits::TenantLimits;
+pub use supervisor::{Address, Distributor, StartError, Wiring};

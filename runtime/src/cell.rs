@@ -194,8 +194,17 @@ impl<P: Part> Cell<P> {
             Ok(building) => building,
             Err(panic) => return self.failed(Failure::new(panic_text(&*panic))),
         };
-        let (inbox, generation) = (std::rc::Rc::clone(&self.cx.inbox), self.cx.generation);
-        self.cx.run(async move { inbox.put(generation, Event::Built(building.await)) });
+        // Looked at once right here: a part that needs no time to build is never away, not even at the start.
+        let mut building = building;
+        match catch_unwind(AssertUnwindSafe(|| (&mut building).now_or_never())) {
+            Ok(Some(Ok(part))) => self.up(part),
+            Ok(Some(Err(cause))) => self.failed(cause),
+            Ok(None) => {
+                let (inbox, generation) = (std::rc::Rc::clone(&self.cx.inbox), self.cx.generation);
+                self.cx.run(async move { inbox.put(generation, Event::Built(building.await)) });
+            }
+            Err(panic) => self.failed(Failure::new(panic_text(&*panic))),
+        }
     }
 
     fn up(&mut self, part: P) {
@@ -370,8 +379,11 @@ where
 {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<M, R>, _: &mut Self::Context) {
+    fn handle(&mut self, envelope: Envelope<M, R>, context: &mut Self::Context) {
         self.receive(envelope);
+        if matches!(self.life, Life::Stopped) {
+            context.stop();
+        }
     }
 }
 

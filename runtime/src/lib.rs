@@ -1,4 +1,4 @@
-//! Actor runtime on actix: cells, supervisors, mailboxes, endpoints, lifecycle, servers, telemetry.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
 pub mod contract;

@@ -192,3 +192,50 @@ fn signals() -> io::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Si
     use tokio::signal::unix::{SignalKind, signal};
     Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Fragile, Order};
+    use crate::{Bounds, Child, Restart, SystemClock};
+
+    fn options() -> ProcessOptions {
+        ProcessOptions { worker_threads: 1, arbiters: 1, ..ProcessOptions::default() }
+    }
+
+    #[test]
+    fn a_process_that_is_asked_to_stop_ends_clean_and_servers_end_before_parts() {
+        let exit = run(&options(), Arc::new(SystemClock), async |process| {
+            let child = Child::<Fragile>::new("part", Bounds::messages(1)).place(process.arbiter(0));
+            let mailbox = child.mailbox::<Order>();
+            process.root.add(child, |_| Ok(Fragile::default()));
+            process.stop();
+            Ok(move |deadline: Deadline| async move {
+                mailbox.ask(Order::Count, deadline).await.unwrap();
+            })
+        });
+        assert_eq!(exit.unwrap(), Exit::Clean);
+    }
+
+    #[test]
+    fn a_failure_that_reaches_the_root_ends_the_process_with_code_one() {
+        let exit = run(&options(), Arc::new(SystemClock), async |process| {
+            let child = Child::<Fragile>::new("part", Bounds::messages(1));
+            process.root.add(
+                child.restart(Restart::default().at_most(0, Duration::from_secs(1))),
+                |_| Err(Failure::new("no disk")),
+            );
+            Ok(|_| std::future::ready(()))
+        });
+        let exit = exit.unwrap();
+        assert_eq!(exit, Exit::Failed(Failure::new("part: no disk")));
+        assert_eq!(exit.code(), 1);
+    }
+
+    #[test]
+    fn a_wiring_that_fails_is_the_exit() {
+        let wire = async |_: &Process| Err::<fn(Deadline) -> std::future::Ready<()>, _>(Failure::new("port in use"));
+        let exit = run(&options(), Arc::new(SystemClock), wire);
+        assert_eq!(exit.unwrap(), Exit::Failed(Failure::new("port in use")));
+    }
+}

@@ -34,10 +34,10 @@ fn open(disk: &SimDisk) -> LocalLog {
     open_with(disk, 1 << 20).unwrap()
 }
 
-/// Commits each group of records as one batch.
-fn append(log: &LocalLog, groups: &[std::ops::Range<u64>]) {
-    for group in groups {
-        let replies: Vec<_> = group.clone().map(|number| log.append(P, record(number, 100))).collect();
+/// Commits each group of records, from one number to before another, as one batch.
+fn append(log: &LocalLog, groups: &[(u64, u64)]) {
+    for &(from, until) in groups {
+        let replies: Vec<_> = (from..until).map(|number| log.append(P, record(number, 100))).collect();
         log.partition(P).unwrap().write_waiting();
         for reply in replies {
             reply.now_or_never().unwrap().unwrap();
@@ -68,10 +68,10 @@ fn frame_at(index: u64) -> u64 {
 #[test]
 fn damage_amid_the_last_segment_is_skipped_and_named_and_the_log_goes_on() {
     let disk = SimDisk::new(1);
-    append(&open(&disk), &[0..3, 3..6, 6..9]);
+    append(&open(&disk), &[(0, 3), (3, 6), (6, 9)]);
     disk.corrupt(&segment(0), frame_at(4) + 50);
     let log = open(&disk);
-    append(&log, &[9..10]);
+    append(&log, &[(9, 10)]);
     let (offsets, skipped) = read_all(&log);
     assert_eq!(offsets, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
     let expected = Skipped {
@@ -89,7 +89,7 @@ fn damage_amid_the_last_segment_is_skipped_and_named_and_the_log_goes_on() {
 fn damage_in_the_last_batch_looks_torn_and_is_cut() {
     // The one case that cannot be told apart: nothing behind the damage proves that it was durable.
     let disk = SimDisk::new(1);
-    append(&open(&disk), &[0..3, 3..6]);
+    append(&open(&disk), &[(0, 3), (3, 6)]);
     disk.corrupt(&segment(0), frame_at(4));
     let log = open(&disk);
     assert_eq!(read_all(&log), (vec![0, 1, 2, 3], vec![]));
@@ -100,7 +100,7 @@ fn damage_in_the_last_batch_looks_torn_and_is_cut() {
 fn a_damaged_length_hides_only_its_own_record() {
     for byte in 0..4 {
         let disk = SimDisk::new(1);
-        append(&open(&disk), &[0..3, 3..6]);
+        append(&open(&disk), &[(0, 3), (3, 6)]);
         disk.corrupt(&segment(0), frame_at(1) + byte);
         let (offsets, skipped) = read_all(&open(&disk));
         assert_eq!(offsets, [0, 2, 3, 4, 5]);
@@ -111,7 +111,7 @@ fn a_damaged_length_hides_only_its_own_record() {
 #[test]
 fn damage_in_earlier_segments_costs_only_what_is_damaged() {
     let disk = SimDisk::new(1);
-    let groups: Vec<_> = (0..30).map(|number| number..number + 1).collect();
+    let groups: Vec<_> = (0..30).map(|number| (number, number + 1)).collect();
     append(&open_with(&disk, 1000).unwrap(), &groups);
     let files: Vec<_> = disk.list(Path::new("/log/0")).unwrap();
     assert!(files.len() > 4);
@@ -132,10 +132,10 @@ fn damage_in_earlier_segments_costs_only_what_is_damaged() {
 #[test]
 fn a_damaged_header_of_the_last_segment_gives_no_offset_twice() {
     let disk = SimDisk::new(1);
-    append(&open(&disk), &[0..3, 3..6]);
+    append(&open(&disk), &[(0, 3), (3, 6)]);
     disk.corrupt(&segment(0), 3);
     let log = open(&disk);
-    append(&log, &[6..8]);
+    append(&log, &[(6, 8)]);
     let (offsets, skipped) = read_all(&log);
     assert!(offsets.len() == 2 && offsets[0] >= 6, "{offsets:?}");
     assert_eq!(skipped[0].first, Offset(0));
@@ -146,7 +146,7 @@ fn a_damaged_header_of_the_last_segment_gives_no_offset_twice() {
 #[test]
 fn a_segment_that_vanished_is_an_error_or_a_report_never_silence() {
     let disk = SimDisk::new(1);
-    let groups: Vec<_> = (0..30).map(|number| number..number + 1).collect();
+    let groups: Vec<_> = (0..30).map(|number| (number, number + 1)).collect();
     append(&open_with(&disk, 1000).unwrap(), &groups);
     let files = disk.list(Path::new("/log/0")).unwrap();
     disk.remove(&files[2].path).unwrap();
@@ -174,7 +174,7 @@ fn a_segment_of_another_log_is_refused_by_name() {
 fn a_full_disk_refuses_retryably_reads_go_on_and_room_heals_it() {
     let disk = SimDisk::new(1);
     let log = open(&disk);
-    append(&log, &[0..3]);
+    append(&log, &[(0, 3)]);
     disk.set_capacity(Some(700));
     for _ in 0..3 {
         let refused = log.append(P, record(3, 100));
@@ -184,7 +184,7 @@ fn a_full_disk_refuses_retryably_reads_go_on_and_room_heals_it() {
         assert_eq!(read_all(&log).0, [0, 1, 2]);
     }
     disk.set_capacity(None);
-    append(&log, &[3..5]);
+    append(&log, &[(3, 5)]);
     let offsets = read_all(&log).0;
     assert_eq!(offsets.len(), 5);
     disk.crash();
@@ -194,7 +194,7 @@ fn a_full_disk_refuses_retryably_reads_go_on_and_room_heals_it() {
 /// One segment with two batches, as version 1 has written it.
 fn segment_v1() -> Vec<u8> {
     let disk = SimDisk::new(1);
-    append(&open(&disk), &[0..2, 2..3]);
+    append(&open(&disk), &[(0, 2), (2, 3)]);
     disk.read(&segment(0)).unwrap()
 }
 
@@ -217,7 +217,7 @@ fn use_segment(bytes: &[u8]) {
     file.write_at(bytes, 0).unwrap();
     let Ok(log) = open_with(&disk, 1 << 20) else { return };
     let (before, _) = read_all(&log);
-    append(&log, &[7..8]);
+    append(&log, &[(7, 8)]);
     let (after, _) = read_all(&log);
     assert_eq!(after.len(), before.len() + 1);
     assert!(after.is_sorted_by(|a, b| a < b));

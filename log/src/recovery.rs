@@ -175,8 +175,8 @@ impl Opening {
 
 /// Writes the bytes of a range again as they are, so that the next sync really writes them.
 fn rewrite(file: &dyn File, from: u64, until: u64) -> io::Result<()> {
-    let length =
-        usize::try_from(until.saturating_sub(from)).map_err(|_too_long| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let length = usize::try_from(until.saturating_sub(from))
+        .map_err(|_too_long| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, from)?;
     file.write_at(&bytes, from)

@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::{
     index::INDEX,
     meta::{self, BlockMeta, CompactedBlockMeta, META, META_COMPACTED, Timestamp},
+    tenant_index::{self, INDEX_JSON, INDEX_PROTO, TenantIndex},
     write::FinishedBlock,
 };
 pub use block_listing::BlockListing;
@@ -75,6 +76,15 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: meta::Error,
+    },
+    /// A tenant's index is damaged; the next build replaces it.
+    #[error("index of tenant {tenant}")]
+    TenantIndex {
+        /// The tenant.
+        tenant: String,
+        /// What is wrong with it.
+        #[source]
+        source: tenant_index::Error,
     },
 }
 
@@ -361,6 +371,31 @@ impl Backend {
             staged::remove_empty(root, &key.tenant, key.block).await;
         }
         Ok(())
+    }
+
+    /// Replaces both forms of a tenant's index, or deletes them when there is no block.
+    pub async fn put_tenant_index(&self, tenant: &str, index: &TenantIndex) -> Result<(), Error> {
+        let (proto, json) = (Place::Tenant(tenant, INDEX_PROTO), Place::Tenant(tenant, INDEX_JSON));
+        if index.is_empty() {
+            self.delete(proto).await?;
+            return self.delete(json).await;
+        }
+        let damaged = |source| Error::TenantIndex { tenant: tenant.to_owned(), source };
+        let (proto_form, json_form) = (index.to_proto().map_err(damaged)?, index.to_json().map_err(damaged)?);
+        self.put(proto, Bytes::from(proto_form)).await?;
+        self.put(json, Bytes::from(json_form)).await
+    }
+
+    /// A tenant's index in the form that is there; the JSON form is asked only when the other is absent.
+    pub async fn read_tenant_index(&self, tenant: &str) -> Result<TenantIndex, Error> {
+        let parsed = match self.get(Place::Tenant(tenant, INDEX_PROTO)).await {
+            Ok(object) => TenantIndex::from_proto(&object),
+            Err(error) if error.is_not_found() => {
+                TenantIndex::from_json(&self.get(Place::Tenant(tenant, INDEX_JSON)).await?)
+            }
+            Err(error) => return Err(error),
+        };
+        parsed.map_err(|source| Error::TenantIndex { tenant: tenant.to_owned(), source })
     }
 
     /// Deletes what interrupted writers left behind: blocks of `tenant` without any metadata whose newest object is older

@@ -32,6 +32,14 @@ async fn contract(backend: &Backend) {
     let listed = backend.list_blocks(&key.tenant).await.unwrap();
     assert_eq!((listed.live, listed.no_compact.len()), (vec![key.block], 1));
 
+    let index = TenantIndex { meta: vec![meta.clone()], ..TenantIndex::default() };
+    backend.put_tenant_index(&key.tenant, &index).await.unwrap();
+    assert_eq!(backend.read_tenant_index(&key.tenant).await.unwrap(), index);
+    backend.delete(Place::Tenant(&key.tenant, INDEX_PROTO)).await.unwrap();
+    assert_eq!(backend.read_tenant_index(&key.tenant).await.unwrap(), index);
+    backend.put_tenant_index(&key.tenant, &TenantIndex::default()).await.unwrap();
+    assert!(backend.read_tenant_index(&key.tenant).await.unwrap_err().is_not_found());
+
     for _again in 0..2 {
         backend.mark_compacted(&key).await.unwrap();
         assert!(backend.read_meta(&key).await.unwrap_err().is_not_found());

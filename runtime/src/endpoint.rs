@@ -192,13 +192,17 @@ fn until<R: Send + 'static>(replies: Replies<R>, deadline: Deadline, name: &str)
     let overdue = deadline.sleep().map(move |()| Err(late)).into_stream().boxed();
     // The deadline ends the merged stream by being its error; the end of the replies ends it by the marker.
     let replies = replies.map(Some).chain(futures::stream::once(std::future::ready(None))).boxed();
-    futures::stream::select_with_strategy(replies, overdue.map(Some), |(): &mut ()| futures::stream::PollNext::Left)
-        .scan(false, |ended, item| {
-            let item = if *ended { None } else { item };
-            *ended |= matches!(item, Some(Err(_)));
-            std::future::ready(item)
-        })
-        .boxed()
+    let merged =
+        futures::stream::select_with_strategy(replies, overdue.map(Some), |(): &mut ()| futures::stream::PollNext::Left);
+    futures::stream::unfold(Some(merged), |merged| async move {
+        let mut merged = merged?;
+        match merged.next().await.flatten()? {
+            Ok(reply) => Some((Ok(reply), Some(merged))),
+            // Both sources are dropped with the error: neither could end the stream any more by itself.
+            Err(status) => Some((Err(status), None)),
+        }
+    })
+    .boxed()
 }
 
 fn path<Q: Wire>(service: &str) -> PathAndQuery {

@@ -145,6 +145,6 @@ mod tests {
         let policy = Restart::default().at_most(2, Duration::from_secs(60));
         let (mut failures, start) = (Failures::default(), Instant::now());
         let mut at = |seconds| failures.another(&policy, start + Duration::from_secs(seconds)) == Verdict::GiveUp;
-        assert_eq!([at(0), at(30), at(70), at(80), at(85)], [false, false, false, false, true]);
+        assert_eq!([at(0), at(30), at(70), at(95), at(100)], [false, false, false, false, true]);
     }
 }

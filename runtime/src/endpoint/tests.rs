@@ -141,7 +141,9 @@ async fn a_full_mailbox_refuses_those_who_try_in_every_form() {
             }
         };
         assert_eq!(refused.code(), Code::ResourceExhausted, "{form:?}");
-        hanging.map(|call| call.abort());
+        for call in hanging {
+            call.abort();
+        }
     })
     .await
     .unwrap();

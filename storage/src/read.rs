@@ -5,8 +5,8 @@
 //! not for each value. Everything is synchronous over [`Ranges`]: decoding is computing and runs on compute threads.
 
 mod any_value;
-pub(crate) mod cells;
 mod block;
+pub(crate) mod cells;
 mod chunk;
 mod codec;
 mod cursor;
@@ -19,16 +19,21 @@ mod ranges;
 mod record;
 mod rle;
 mod rows;
+mod source;
+mod stored;
 mod thrift;
 mod traces;
 mod values;
 mod wire;
 
 pub use block::OpenBlock;
-pub use error::{Error, Result};
+pub use error::Error;
+pub(crate) use error::Result;
 pub use find::{find_trace, may_contain};
 pub use ranges::{BlockObjects, FileRanges, LocalBlock, MemoryBlock, Ranges};
+pub use source::{BlockCursor, BlockSource, LeafCost};
+pub use stored::StoredBlock;
 pub use traces::{Rows, rows};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -33,7 +33,7 @@ impl Cell<'_> {
 /// Gives equal texts one id.
 #[derive(Debug, Default)]
 pub(crate) struct Interner {
-    ids: HashMap<Box<[u8]>, u32>,
+    ids: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
     dictionary: Dictionary,
     /// The text of the id that was asked for last: values repeat in runs.
     last: Option<(Box<[u8]>, u32)>,
@@ -83,10 +83,22 @@ pub(crate) struct Cells {
 #[derive(Debug)]
 enum Form {
     Nil,
-    Str { ids: Vec<u32>, interner: Interner },
-    Int { values: Vec<i64>, valid: Bitmap },
-    Float { values: Vec<f64>, valid: Bitmap },
-    Bool { values: Bitmap, valid: Bitmap },
+    Str {
+        ids: Vec<u32>,
+        interner: Interner,
+    },
+    Int {
+        values: Vec<i64>,
+        valid: Bitmap,
+    },
+    Float {
+        values: Vec<f64>,
+        valid: Bitmap,
+    },
+    Bool {
+        values: Bitmap,
+        valid: Bitmap,
+    },
     /// More than one type, or arrays.
     Values(Vec<Value>),
 }

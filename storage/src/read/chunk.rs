@@ -75,9 +75,26 @@ impl<'a> ChunkReader<'a> {
         self.shape
     }
 
-    /// Pages of the chunk that will not be read, when that is known.
-    pub(crate) fn pages_skipped(&self) -> usize {
-        self.chunk.pages.len().saturating_sub(self.queue.len())
+    /// Data pages of the chunk, when that is known.
+    pub(crate) fn page_count(&self) -> usize {
+        self.chunk.pages.len()
+    }
+
+    /// Whether single pages can be read.
+    pub(crate) fn has_index(&self) -> bool {
+        !self.chunk.pages.is_empty()
+    }
+
+    /// The pages that hold any of `rows`, none when the file has no offset index.
+    pub(crate) fn page_numbers(&self, rows: &RowSet) -> Option<Vec<usize>> {
+        let spots = &self.chunk.pages;
+        let holds = |page: &usize| rows.overlaps(page_rows(spots, *page, self.rows));
+        (!spots.is_empty()).then(|| (0..spots.len()).filter(holds).collect())
+    }
+
+    /// The pages to read next.
+    pub(crate) fn set_queue(&mut self, pages: impl Iterator<Item = usize>) {
+        self.queue = pages.collect();
     }
 
     /// The byte ranges that reading will ask for first, for fetching those of many columns at once.
@@ -114,10 +131,21 @@ impl<'a> ChunkReader<'a> {
         if first == Some(self.chunk.start) || self.chunk.size == 0 {
             return Ok(None);
         }
-        let end = first.unwrap_or(self.chunk.start + self.chunk.size);
-        let header = self.header(self.chunk.start, end)?;
+        let (header, body) = match first {
+            Some(end) => {
+                let whole = self.bytes(self.chunk.start..end)?;
+                self.split(&whole)?
+            }
+            None => {
+                let header = self.header(self.chunk.start, self.chunk.start + self.chunk.size)?;
+                if !header.is_dictionary() {
+                    return Ok(None);
+                }
+                let body = self.body(self.chunk.start, &header)?;
+                (header, body)
+            }
+        };
         if header.is_dictionary() {
-            let body = self.body(self.chunk.start, &header)?;
             self.dictionary = Some(Arc::new(header.decode_dictionary(self.shape.physical, self.chunk.codec, &body)?));
         }
         Ok(self.dictionary.clone())
@@ -140,11 +168,12 @@ impl<'a> ChunkReader<'a> {
     fn next_indexed(&mut self) -> Result<Option<Page>> {
         let Some(number) = self.queue.pop_front() else { return Ok(None) };
         let spot = self.chunk.pages[number];
-        let header = self.header(spot.offset, spot.offset + u64::from(spot.size))?;
+        let whole = self.bytes(spot.offset..spot.offset + u64::from(spot.size))?;
+        let (header, body) = self.split(&whole)?;
         if !header.is_data() {
             return Err(malformed("the offset index points at no data page"));
         }
-        let mut page = self.decode(spot.offset, &header)?;
+        let mut page = self.decode(&header, &body)?;
         page.first_row = spot.first_row;
         let expected = page_rows(&self.chunk.pages, number, self.rows);
         let starts_row = page.rep.first().is_none_or(|rep| *rep == 0);
@@ -169,7 +198,8 @@ impl<'a> ChunkReader<'a> {
                 self.forget_before(self.at);
                 continue;
             }
-            let mut page = self.decode(at, &header)?;
+            let body = self.body(at, &header)?;
+            let mut page = self.decode(&header, &body)?;
             self.forget_before(self.at);
             page.first_row = self.row;
             self.seen += len_u64(page.len);
@@ -184,11 +214,21 @@ impl<'a> ChunkReader<'a> {
         Ok(None)
     }
 
-    fn decode(&mut self, at: u64, header: &PageHeader) -> Result<Page> {
-        let body = self.body(at, header)?;
+    fn decode(&mut self, header: &PageHeader, body: &Bytes) -> Result<Page> {
         self.pages_read += 1;
         let (shape, codec) = (self.shape, self.chunk.codec);
-        header.decode_data(shape, codec, &body, || self.dictionary())
+        header.decode_data(shape, codec, body, || self.dictionary())
+    }
+
+    /// Header and body of a page whose bytes are all at hand.
+    fn split(&self, whole: &Bytes) -> Result<(PageHeader, Bytes)> {
+        let header = PageHeader::parse(whole)?;
+        let end = header.len.checked_add(header.compressed_size).filter(|end| *end <= whole.len());
+        let body = whole.slice(header.len..end.ok_or_else(|| malformed("page past the end of its place"))?);
+        if self.block.verifies() {
+            header.verify(&body)?;
+        }
+        Ok((header, body))
     }
 
     fn header(&mut self, at: u64, end: u64) -> Result<PageHeader> {
@@ -243,6 +283,9 @@ impl<'a> ChunkReader<'a> {
         let chunk_end = self.chunk.start + self.chunk.size;
         let limit = range.start.saturating_add(READ_AHEAD);
         let mut until = range.end;
+        if chunk_end.saturating_sub(range.start) <= READ_THROUGH {
+            return chunk_end.max(until);
+        }
         if self.chunk.pages.is_empty() {
             return until.max(limit.min(chunk_end));
         }

@@ -40,9 +40,6 @@ pub enum Error {
     /// The columns of the file are not those that `meta.json` promises; reading by position would mislabel values.
     #[error("columns of the file do not fit its meta: {0}")]
     Schema(String),
-    /// The source was asked for something that it can not do.
-    #[error("cancelled")]
-    Cancelled,
 }
 
 impl Error {
@@ -57,4 +54,4 @@ impl Error {
 }
 
 /// Result of reading.
-pub type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T> = std::result::Result<T, Error>;

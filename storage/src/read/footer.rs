@@ -45,7 +45,6 @@ pub(crate) struct Chunk {
     pub(crate) size: u64,
     /// Entries, nulls included.
     pub(crate) values: u64,
-    pub(crate) dictionary: bool,
     /// Entries without a value, when the file says.
     pub(crate) nulls: Option<u64>,
     /// Smallest and largest value in PLAIN form, when the file says and both are short.
@@ -274,7 +273,6 @@ fn chunk_meta(r: &mut Compact<'_>, leaf: &FileLeaf, file_size: u64) -> Result<Ch
         start,
         size,
         values,
-        dictionary: dictionary.is_some(),
         nulls,
         bounds,
         offset_index: None,

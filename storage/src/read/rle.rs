@@ -78,33 +78,30 @@ fn malformed(why: &'static str) -> Error {
     Error::malformed("run-length data", why)
 }
 
-/// Calls `sink` with `len` values of `width` bits. `bytes` holds all of them, which [`Hybrid::next_run`] checked.
+/// Fills `out` with values of `width` bits. `bytes` holds all of them, which [`Hybrid::next_run`] checked.
 #[inline]
-pub(crate) fn unpack(bytes: &[u8], width: u8, len: usize, mut sink: impl FnMut(u32)) {
+fn unpack<T: Copy + Default>(bytes: &[u8], width: u8, out: &mut [T], of: impl Fn(u64) -> T) {
     if width == 0 {
-        (0..len).for_each(|_| sink(0));
+        out.fill(of(0));
         return;
     }
     let mask = low_bits(width);
     let step = usize::from(width);
-    let mut done = 0;
     if width <= 8 {
         // Eight values are exactly `width` bytes, so one word holds them.
-        let mut at = 0;
-        while done + 8 <= len {
-            let word = word_at(bytes, at);
-            for lane in 0..8 {
-                sink(low32(word >> (lane * u32::from(width)) & mask));
+        for (group, eight) in out.chunks_mut(8).enumerate() {
+            let mut word = word_at(bytes, group * step);
+            for slot in eight {
+                *slot = of(word & mask);
+                word >>= width;
             }
-            done += 8;
-            at += step;
         }
+        return;
     }
-    let mut bit = done * step;
-    while done < len {
-        sink(low32(word_at(bytes, bit >> 3) >> (bit & 7) & mask));
+    let mut bit = 0;
+    for slot in out {
+        *slot = of(word_at(bytes, bit >> 3) >> (bit & 7) & mask);
         bit += step;
-        done += 1;
     }
 }
 
@@ -132,31 +129,32 @@ pub(crate) fn word_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// Levels of a page: `count` values of at most `max`.
-pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
-    let width = level_width(max);
+/// All values of the runs in `buf`, each made by `of` out of its low bits.
+fn decode<T: Copy + Default>(buf: &[u8], width: u8, count: usize, of: impl Fn(u64) -> T + Copy) -> Result<Vec<T>> {
     let mut out = Vec::with_capacity(count);
-    let mut over = false;
     let mut runs = Hybrid::new(buf, width, count)?;
     while let Some(run) = runs.next_run()? {
+        let from = out.len();
         match run {
-            Run::Repeat { value, len } => {
-                let value = u8::try_from(value).map_err(|_too_big| malformed("level above its maximum"))?;
-                over |= value > max;
-                out.resize(out.len() + len, value);
+            Run::Repeat { value, len } => out.resize(from + len, of(u64::from(value))),
+            Run::Packed { bytes, len } => {
+                out.resize(from + len, T::default());
+                unpack(bytes, width, &mut out[from..], of);
             }
-            Run::Packed { bytes, len } => unpack(bytes, width, len, |value| {
-                // The width is at most 3 bits for the seven levels a trace has, at most 8 in general.
-                let value = value.to_le_bytes()[0];
-                over |= value > max;
-                out.push(value);
-            }),
         }
     }
-    if over {
+    Ok(out)
+}
+
+/// Levels of a page: `count` values of at most `max`.
+pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
+    // A level above 255 reads as one above every maximum.
+    let level = |word: u64| if word > 0xff { u8::MAX } else { word.to_le_bytes()[0] };
+    let levels = decode(buf, level_width(max), count, level)?;
+    if levels.iter().copied().max().unwrap_or(0) > max {
         return Err(malformed("level above its maximum"));
     }
-    Ok(out)
+    Ok(levels)
 }
 
 /// Bits of a level whose maximum is `max`.
@@ -170,23 +168,10 @@ pub(crate) fn ids(buf: &[u8], entries: usize, count: usize) -> Result<Vec<u32>> 
         return Ok(Vec::new());
     }
     let (&width, buf) = buf.split_first().ok_or_else(|| malformed("no bit width"))?;
-    let mut out = Vec::with_capacity(count);
-    let mut highest = 0;
-    let mut runs = Hybrid::new(buf, width, count)?;
-    while let Some(run) = runs.next_run()? {
-        match run {
-            Run::Repeat { value, len } => {
-                highest = highest.max(value);
-                out.resize(out.len() + len, value);
-            }
-            Run::Packed { bytes, len } => unpack(bytes, width, len, |value| {
-                highest = highest.max(value);
-                out.push(value);
-            }),
-        }
-    }
+    let ids = decode(buf, width, count, low32)?;
+    let highest = ids.iter().copied().max().unwrap_or(0);
     if usize::try_from(highest).is_ok_and(|id| id < entries) {
-        Ok(out)
+        Ok(ids)
     } else {
         Err(malformed("dictionary id without entry"))
     }
@@ -197,13 +182,5 @@ pub(crate) fn booleans(buf: &[u8], count: usize) -> Result<Vec<bool>> {
     let (len, rest) = buf.split_first_chunk::<4>().ok_or_else(|| malformed("no length"))?;
     let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_too_big| malformed("length does not fit"))?;
     let data = rest.get(..len).ok_or_else(|| malformed("length past the end"))?;
-    let mut out = Vec::with_capacity(count);
-    let mut runs = Hybrid::new(data, 1, count)?;
-    while let Some(run) = runs.next_run()? {
-        match run {
-            Run::Repeat { value, len } => out.resize(out.len() + len, value != 0),
-            Run::Packed { bytes, len } => unpack(bytes, 1, len, |value| out.push(value != 0)),
-        }
-    }
-    Ok(out)
+    decode(data, 1, count, |word| word != 0)
 }

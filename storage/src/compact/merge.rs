@@ -1,0 +1,224 @@
+//! One block out of several, with the memory of one row of each.
+//!
+//! Rows come in the order of their ids from every input. Equal ids become one row: the writer joins the parts and drops the spans that
+//! it has seen (same id, kind and start), so a trace that was stored twice, or in halves, is stored once and whole.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use bytes::Bytes;
+use uuid::Uuid;
+use vivace_protocol::TraceId;
+
+use crate::{
+    meta::Timestamp,
+    read::{self, OpenBlock, Rows},
+    write::{self, BlockSpec, BlockWriter, FinishedBlock},
+};
+
+/// Why blocks were not merged. The inputs are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An input can't be read. See [`read::Error::is_retryable`].
+    #[error("read block {block}")]
+    Read {
+        /// The input.
+        block: Uuid,
+        /// The cause.
+        #[source]
+        source: read::Error,
+    },
+    /// The output can't be written.
+    #[error("write compacted block")]
+    Write(#[from] write::Error),
+    /// Nothing to do: no input, or every trace was dropped.
+    #[error("no trace is left")]
+    Empty,
+    /// A trace that several inputs hold in parts does not fit one row, and dropping a part would lose spans.
+    #[error("trace {0} is too large for one row")]
+    TooLarge(TraceId),
+    /// The job was called off.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// What the output is to be, beyond what follows from the inputs.
+pub struct CompactSpec<'a> {
+    /// Tenant, id, dedicated columns and sizes of the output. Level, times and replication factor are set from the inputs.
+    pub block: BlockSpec,
+    /// Traces for which this is true are left out (redaction).
+    pub drop: &'a dyn Fn(TraceId) -> bool,
+    /// Takes parts of the data object as they become final, for storing while merging.
+    pub data: &'a mut dyn FnMut(Bytes),
+    /// Asked between rows; false ends the work with [`Error::Cancelled`].
+    pub go_on: &'a dyn Fn() -> bool,
+}
+
+/// Merges `inputs`. What [`CompactSpec::data`] has taken comes before [`FinishedBlock::data`].
+///
+/// # Errors
+/// See [`Error`]; what was handed to `data` until then is to be thrown away.
+pub fn compact(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedBlock, Error> {
+    let mut block = spec.block;
+    let metas = || inputs.iter().map(|input| input.meta());
+    let start = metas().map(|meta| meta.start_time).min().ok_or(Error::Empty)?;
+    let end = metas().map(|meta| meta.end_time).max().unwrap_or(start);
+    block.compaction_level = metas().map(|meta| meta.compaction_level).max().unwrap_or(0).saturating_add(1);
+    block.replication_factor = inputs.first().map_or(1, |input| input.meta().replication_factor);
+    // A row is never cut here: what would be left over has no other block to go to.
+    block.max_trace_bytes = usize::MAX;
+    block.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
+    let mut writer = BlockWriter::new(block)?;
+    let mut merge = Merge::new(inputs)?;
+    while let Some((id, parts)) = merge.next()? {
+        if !(spec.go_on)() {
+            return Err(Error::Cancelled);
+        }
+        if (spec.drop)(id) {
+            continue;
+        }
+        if !writer.add_trace(id.0, &parts)?.leftover.is_empty() {
+            return Err(Error::TooLarge(id));
+        }
+        writer.take_data().into_iter().for_each(&mut *spec.data);
+    }
+    if writer.traces() == 0 {
+        return Err(Error::Empty);
+    }
+    let mut finished = writer.finish()?;
+    // Spans with wild clocks were kept out of the inputs' times on purpose.
+    (finished.meta.start_time, finished.meta.end_time) = (start, end);
+    Ok(finished)
+}
+
+/// Rows of several blocks in the order of their ids, equal ids together.
+struct Merge<'a> {
+    inputs: Vec<(Uuid, Rows<'a>)>,
+    /// The next row of each input: smallest id first, then the order of the inputs.
+    heads: BinaryHeap<Reverse<(TraceId, usize, Bytes)>>,
+}
+
+impl<'a> Merge<'a> {
+    fn new(blocks: &[&'a OpenBlock]) -> Result<Self, Error> {
+        let inputs = blocks.iter().map(|block| (block.meta().block_id, read::rows(block))).collect();
+        let mut merge = Self { inputs, heads: BinaryHeap::with_capacity(blocks.len()) };
+        (0..blocks.len()).try_for_each(|input| merge.pull(input))?;
+        Ok(merge)
+    }
+
+    fn pull(&mut self, input: usize) -> Result<(), Error> {
+        let (block, rows) = &mut self.inputs[input];
+        match rows.next() {
+            None => Ok(()),
+            Some(Ok((id, trace))) => {
+                self.heads.push(Reverse((id, input, trace)));
+                Ok(())
+            }
+            Some(Err(source)) => Err(Error::Read { block: *block, source }),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<(TraceId, Vec<Bytes>)>, Error> {
+        let Some(Reverse((id, input, trace))) = self.heads.pop() else { return Ok(None) };
+        let mut parts = vec![trace];
+        self.pull(input)?;
+        while let Some(Reverse((next, ..))) = self.heads.peek()
+            && *next == id
+        {
+            let Some(Reverse((_, input, trace))) = self.heads.pop() else { break };
+            // A copy of the whole row, as after a repeated flush, needs no look inside.
+            if !parts.contains(&trace) {
+                parts.push(trace);
+            }
+            self.pull(input)?;
+        }
+        Ok(Some((id, parts)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use prost::Message;
+    use vivace_protocol::otlp::trace::TracesData;
+
+    use super::*;
+    use crate::{
+        dedicated::DedicatedColumns,
+        read::{MemoryBlock, find_trace, rows, tests},
+    };
+
+    fn opened(finished: FinishedBlock, before: Vec<Bytes>) -> OpenBlock {
+        let data: Vec<u8> = before.into_iter().chain(finished.data).flatten().collect();
+        let blooms = finished.blooms.into_iter().enumerate();
+        let objects = blooms.map(|(number, bloom)| (format!("bloom-{number}"), bloom)).collect();
+        OpenBlock::open(finished.meta, Arc::new(MemoryBlock::new(data.into(), objects))).unwrap()
+    }
+
+    fn merged(inputs: &[&OpenBlock], drop: &dyn Fn(TraceId) -> bool, row_group_bytes: u64) -> Result<OpenBlock, Error> {
+        let mut block = BlockSpec::new("single-tenant", Uuid::from_u128(7), DedicatedColumns::defaults());
+        block.row_group_bytes = row_group_bytes;
+        let mut before = Vec::new();
+        let mut data = |part| before.push(part);
+        let finished = compact(inputs, CompactSpec { block, drop, data: &mut data, go_on: &|| true })?;
+        Ok(opened(finished, before))
+    }
+
+    fn content(block: &OpenBlock) -> BTreeMap<TraceId, std::collections::BTreeSet<String>> {
+        rows(block).flat_map(|row| tests::spans(&TracesData::decode(row.unwrap().1).unwrap().resource_spans)).collect()
+    }
+
+    #[test]
+    fn equal_blocks_of_both_encodings_become_one_with_each_span_once() {
+        let (new, old) = (tests::open_v5(), tests::open_v4());
+        let out = merged(&[&new, &old], &|_| false, 20_000).unwrap();
+        assert!(out.row_groups() > 3);
+        assert_eq!(content(&out), content(&new));
+        assert_eq!((out.meta().compaction_level, out.rows()), (1, new.rows()));
+        assert_eq!((out.meta().start_time, out.meta().end_time), (new.meta().start_time, new.meta().end_time));
+        for row in rows(&out) {
+            let (id, trace) = row.unwrap();
+            let spans = TracesData::decode(trace.clone()).unwrap();
+            let count: usize =
+                spans.resource_spans.iter().flat_map(|batch| &batch.scope_spans).map(|scope| scope.spans.len()).sum();
+            assert_eq!(count, content(&new)[&id].len(), "no span is there twice");
+            assert_eq!(find_trace(&out, id).unwrap(), Some(trace));
+        }
+    }
+
+    #[test]
+    fn halves_of_a_trace_are_joined() {
+        let whole = tests::open_v5();
+        let mut halves = Vec::new();
+        for half in 0..2 {
+            let block = BlockSpec::new("single-tenant", Uuid::from_u128(half), DedicatedColumns::defaults());
+            let mut writer = BlockWriter::new(block).unwrap();
+            for row in rows(&whole) {
+                let (id, trace) = row.unwrap();
+                let mut trace = TracesData::decode(trace).unwrap();
+                for scope in trace.resource_spans.iter_mut().flat_map(|batch| &mut batch.scope_spans) {
+                    let mut number = 0;
+                    scope.spans.retain(|_| {
+                        number += 1;
+                        number % 2 == half
+                    });
+                }
+                writer.add_trace(id.0, &[trace.encode_to_vec().into()]).unwrap();
+            }
+            halves.push(opened(writer.finish().unwrap(), Vec::new()));
+        }
+        let out = merged(&[&halves[0], &halves[1]], &|_| false, 1 << 30).unwrap();
+        assert_eq!(content(&out), content(&whole));
+    }
+
+    #[test]
+    fn dropped_traces_are_gone_and_dropping_all_is_an_error() {
+        let whole = tests::open_v5();
+        let (gone, _) = rows(&whole).next().unwrap().unwrap();
+        let out = merged(&[&whole], &|id| id == gone, 1 << 30).unwrap();
+        assert_eq!(out.rows(), whole.rows() - 1);
+        assert!(!content(&out).contains_key(&gone));
+        assert!(matches!(merged(&[&whole], &|_| true, 1 << 30), Err(Error::Empty)));
+        assert!(matches!(merged(&[], &|_| false, 1 << 30), Err(Error::Empty)));
+    }
+}

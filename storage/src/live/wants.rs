@@ -1,0 +1,156 @@
+//! What a fetch needs of each span, worked out once: attribute names become slots, conditions become a tree over getters.
+
+use vivace_traceql::{Condition, FetchSpec, Field, Intrinsic, Level, LoadSpec, Predicate, Scope, TraceFields};
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Getter {
+    Name,
+    Status,
+    StatusMessage,
+    Kind,
+    SpanId,
+    ParentId,
+    ChildCount,
+    Duration,
+    Start,
+    Left,
+    Right,
+    Parent,
+    ScopeName,
+    ScopeVersion,
+    SpanAttr(usize),
+    ResourceAttr(usize),
+    ScopeAttr(usize),
+    /// The span's value, or where the span lacks the key that of the resource: slots of both.
+    AnyAttr(usize, usize),
+    EventName,
+    EventSince,
+    EventAttr(Box<[u8]>),
+    LinkTrace,
+    LinkSpan,
+    LinkAttr(Box<[u8]>),
+    TraceDuration,
+    RootName,
+    RootService,
+    TraceId,
+    /// Has no value.
+    Nothing,
+}
+
+/// A predicate over getters.
+#[derive(Debug)]
+pub(super) enum Tree {
+    Always,
+    Never,
+    Is(Getter, Level, Condition),
+    All(Vec<Tree>),
+    AnyOf(Vec<Tree>),
+}
+
+/// Attribute names by slot, and which derived facts are needed.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    pub(super) span_keys: Vec<Box<[u8]>>,
+    pub(super) resource_keys: Vec<Box<[u8]>>,
+    pub(super) scope_keys: Vec<Box<[u8]>>,
+    pub(super) positions: bool,
+    pub(super) trace: TraceFields,
+}
+
+fn slot(keys: &mut Vec<Box<[u8]>>, name: &str) -> usize {
+    let name = name.as_bytes();
+    keys.iter().position(|key| **key == *name).unwrap_or_else(|| {
+        keys.push(name.into());
+        keys.len() - 1
+    })
+}
+
+impl Wants {
+    pub(super) fn getter(&mut self, field: &Field) -> Getter {
+        match field {
+            Field::Attribute { parent: true, .. } => Getter::Nothing,
+            Field::Attribute { scope, name, .. } => match scope {
+                Scope::Span => Getter::SpanAttr(slot(&mut self.span_keys, name)),
+                Scope::Resource => Getter::ResourceAttr(slot(&mut self.resource_keys, name)),
+                Scope::Instrumentation => Getter::ScopeAttr(slot(&mut self.scope_keys, name)),
+                Scope::Any => Getter::AnyAttr(slot(&mut self.span_keys, name), slot(&mut self.resource_keys, name)),
+                Scope::Event => Getter::EventAttr(name.as_bytes().into()),
+                Scope::Link => Getter::LinkAttr(name.as_bytes().into()),
+            },
+            Field::Intrinsic(intrinsic) => self.intrinsic(*intrinsic),
+        }
+    }
+
+    fn intrinsic(&mut self, intrinsic: Intrinsic) -> Getter {
+        let getter = match intrinsic {
+            Intrinsic::Duration => Getter::Duration,
+            Intrinsic::Name => Getter::Name,
+            Intrinsic::Status => Getter::Status,
+            Intrinsic::StatusMessage => Getter::StatusMessage,
+            Intrinsic::Kind => Getter::Kind,
+            Intrinsic::SpanId => Getter::SpanId,
+            Intrinsic::ParentId => Getter::ParentId,
+            Intrinsic::ChildCount => Getter::ChildCount,
+            Intrinsic::NestedSetLeft => Getter::Left,
+            Intrinsic::NestedSetRight => Getter::Right,
+            Intrinsic::NestedSetParent => Getter::Parent,
+            Intrinsic::StartTime => Getter::Start,
+            Intrinsic::InstrumentationName => Getter::ScopeName,
+            Intrinsic::InstrumentationVersion => Getter::ScopeVersion,
+            Intrinsic::EventName => Getter::EventName,
+            Intrinsic::EventTimeSinceStart => Getter::EventSince,
+            Intrinsic::LinkTraceId => Getter::LinkTrace,
+            Intrinsic::LinkSpanId => Getter::LinkSpan,
+            Intrinsic::TraceDuration => Getter::TraceDuration,
+            Intrinsic::RootName => Getter::RootName,
+            Intrinsic::RootServiceName => Getter::RootService,
+            Intrinsic::TraceId => Getter::TraceId,
+            _ => Getter::Nothing,
+        };
+        self.positions |= matches!(getter, Getter::ChildCount | Getter::Left | Getter::Right | Getter::Parent);
+        self.trace.times |= getter == Getter::TraceDuration;
+        self.trace.root |= matches!(getter, Getter::RootName | Getter::RootService);
+        getter
+    }
+
+    pub(super) fn tree(&mut self, predicate: &Predicate) -> Tree {
+        match predicate {
+            Predicate::Always => Tree::Always,
+            Predicate::Never => Tree::Never,
+            Predicate::Is(condition) => {
+                let level = condition.field.level();
+                Tree::Is(self.getter(&condition.field), level, condition.clone())
+            }
+            Predicate::All(parts) => Tree::All(parts.iter().map(|part| self.tree(part)).collect()),
+            Predicate::AnyOf(parts) => Tree::AnyOf(parts.iter().map(|part| self.tree(part)).collect()),
+        }
+    }
+}
+
+/// A fetch or load, ready to run.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) wants: Wants,
+    pub(super) fields: Vec<(Getter, Level)>,
+    pub(super) spans: Tree,
+    pub(super) traces: Vec<Tree>,
+}
+
+impl Plan {
+    pub(super) fn of_fetch(spec: &FetchSpec) -> Self {
+        let mut wants = Wants { positions: spec.structure, trace: spec.trace_fields, ..Wants::default() };
+        wants.trace.times |= spec.window.is_some();
+        wants.positions |= spec.select_all;
+        let fields = spec.fields.iter().map(|field| (wants.getter(field), field.level())).collect();
+        let spans = wants.tree(&spec.spans);
+        let traces = spec.traces.iter().map(|predicate| wants.tree(predicate)).collect();
+        Self { wants, fields, spans, traces }
+    }
+
+    pub(super) fn of_load(spec: &LoadSpec) -> Self {
+        let mut wants = Wants { trace: spec.trace_fields, ..Wants::default() };
+        let fields = spec.fields.iter().map(|field| (wants.getter(field), field.level())).collect();
+        Self { wants, fields, spans: Tree::Always, traces: Vec::new() }
+    }
+}

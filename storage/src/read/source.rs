@@ -1,0 +1,447 @@
+//! A block as a source of spans for queries.
+//!
+//! ```text
+//! row group ─▶ time bounds, dictionaries, statistics ─▶ rows in the window ─▶ conditions, cheapest first, each reading only
+//!              (whole group out?)                                             pages of rows that are left ─▶ spans ─▶ columns
+//! ```
+
+mod columns;
+mod group;
+mod nesting;
+mod places;
+mod select;
+mod tags;
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use vivace_traceql::{
+    Bitmap, Cursor, FetchError, FetchSpec, FetchStats, Field, Level, LoadSpec, Loaded, ServiceStat, Source, SpanBatch,
+    SpanHandle, Structure, TraceFields, TraceInfo,
+};
+
+use super::{block::OpenBlock, cells::lossy, error::Result, record::RecordReader, rows::RowSet, values::to_usize};
+use crate::live::{LiveCursor, LiveSource};
+use columns::{Chosen, load, row_ints, row_texts};
+pub use group::LeafCost;
+use group::{Group, bounds};
+use nesting::{Owner, prefix, value};
+
+/// A batch ends with the row that brings it to this many spans.
+const BATCH_SPANS: usize = 32 * 1024;
+/// Rows put together again at once when everything about their spans is wanted.
+const WHOLE_ROWS: usize = 256;
+
+/// The row groups of a block, or some of them, as a source for queries.
+#[derive(Debug, Clone)]
+pub struct BlockSource {
+    block: Arc<OpenBlock>,
+    groups: Range<usize>,
+}
+
+impl BlockSource {
+    /// All of the block.
+    pub fn new(block: Arc<OpenBlock>) -> Self {
+        let groups = 0..block.row_groups();
+        Self { block, groups }
+    }
+
+    /// Some row groups, as a job names them by first and count. What lies past the end is left out.
+    pub fn of_row_groups(block: Arc<OpenBlock>, first: usize, count: usize) -> Self {
+        let end = first.saturating_add(count).min(block.row_groups());
+        Self { block, groups: first.min(end)..end }
+    }
+
+    /// The block.
+    pub fn block(&self) -> &OpenBlock {
+        &self.block
+    }
+
+    pub(crate) fn groups(&self) -> Range<usize> {
+        self.groups.clone()
+    }
+}
+
+impl Source for BlockSource {
+    type Cursor<'a> = BlockCursor<'a>;
+
+    fn fetch(&self, spec: &FetchSpec) -> std::result::Result<BlockCursor<'_>, FetchError> {
+        Ok(BlockCursor {
+            block: &self.block,
+            groups: self.groups.clone(),
+            spec: spec.clone(),
+            group: None,
+            pending: Vec::new(),
+            latest_rows: Vec::new(),
+            whole: None,
+            finished: FetchStats::default(),
+            costs: BTreeMap::new(),
+        })
+    }
+}
+
+/// A fetch over a block.
+pub struct BlockCursor<'a> {
+    block: &'a OpenBlock,
+    groups: Range<usize>,
+    spec: FetchSpec,
+    group: Option<Group<'a>>,
+    /// Spans of the current row group still to be delivered, in chunks, last first.
+    pending: Vec<Vec<u32>>,
+    latest_rows: Vec<u32>,
+    /// Traces put together again, when everything is wanted.
+    whole: Option<Whole>,
+    finished: FetchStats,
+    costs: BTreeMap<usize, LeafCost>,
+}
+
+/// Rows of the latest batch as live traces.
+struct Whole {
+    source: LiveSource,
+}
+
+impl<'a> BlockCursor<'a> {
+    /// What reading has cost so far, by path of the column.
+    pub fn costs(&self) -> Vec<(String, LeafCost)> {
+        let mut costs = self.costs.clone();
+        if let Some(group) = &self.group {
+            add_costs(&mut costs, group);
+        }
+        let leaves = self.block.schema().leaves();
+        costs.into_iter().map(|(leaf, cost)| (leaves[leaf].path.clone(), cost)).collect()
+    }
+
+    /// Opens the next row group that may hold something, none after the last.
+    fn open_group(&mut self) -> Result<bool> {
+        if let Some(group) = self.group.take() {
+            add_costs(&mut self.costs, &group);
+        }
+        while let Some(number) = self.groups.next() {
+            let mut group = Group::open(self.block, number)?;
+            let chosen = self.choose(&mut group)?;
+            let Some((rows, spans)) = chosen else {
+                add_costs(&mut self.costs, &group);
+                continue;
+            };
+            self.finished.traces += u64::from(rows.len());
+            let nesting = group.nesting()?;
+            self.finished.spans += nesting.spans() as u64;
+            let mut chunks: Vec<Vec<u32>> = Vec::new();
+            let mut chunk: Vec<u32> = Vec::new();
+            let mut row_end = 0;
+            for span in spans.ones_iter() {
+                let span = u32::try_from(span).unwrap_or(u32::MAX);
+                if span >= row_end {
+                    if chunk.len() >= BATCH_SPANS {
+                        chunks.push(std::mem::take(&mut chunk));
+                    }
+                    let (row, _) = nesting.owners(Owner::Row, &[span]);
+                    row_end = row.first().map_or(u32::MAX, |row| nesting.spans_of(Owner::Row, *row).end);
+                }
+                chunk.push(span);
+            }
+            if !chunk.is_empty() {
+                chunks.push(chunk);
+            }
+            chunks.reverse();
+            self.pending = chunks;
+            self.group = Some(group);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// The rows in the window and the spans of use, none when the group can be passed.
+    fn choose(&self, group: &mut Group<'a>) -> Result<Option<(RowSet, Bitmap)>> {
+        let spec = &self.spec;
+        for predicate in std::iter::once(&spec.spans).chain(&spec.traces) {
+            if !select::may_hold(group, predicate)? {
+                return Ok(None);
+            }
+        }
+        let rows = self.rows_in_window(group)?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let nesting = group.nesting()?;
+        let mut left = rows.clone();
+        for predicate in &spec.traces {
+            let found = select::select(group, predicate, &left)?;
+            left = select::rows_of(&nesting, &found);
+            if left.is_empty() {
+                return Ok(None);
+            }
+        }
+        let spans = select::select(group, &spec.spans, &left)?;
+        Ok(spans.any().then_some((rows, spans)))
+    }
+
+    fn rows_in_window(&self, group: &mut Group<'a>) -> Result<RowSet> {
+        let all = RowSet::all(group.rows);
+        let Some(window) = self.spec.window else { return Ok(all) };
+        let columns = &group.columns.trace;
+        let (start, end) = (columns.start, columns.end);
+        let starts = group.int_bounds(start)?;
+        let ends = group.int_bounds(end)?;
+        if let (Some((first, last_start)), Some((first_end, last))) = (starts, ends) {
+            if first.cast_unsigned() > window.end_ns || last.cast_unsigned() < window.start_ns {
+                return Ok(RowSet::default());
+            }
+            if last_start.cast_unsigned() <= window.end_ns && first_end.cast_unsigned() >= window.start_ns {
+                return Ok(all);
+            }
+        }
+        let starts = row_ints(group, start, &all)?;
+        let ends = row_ints(group, end, &all)?;
+        let mut rows = RowSet::default();
+        for (row, (start, end)) in (0..group.rows).zip(starts.into_iter().zip(ends)) {
+            if window.overlaps(start.cast_unsigned(), end.cast_unsigned()) {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn batch(&mut self) -> Result<Option<SpanBatch>> {
+        let spans = loop {
+            if let Some(spans) = self.pending.pop() {
+                break spans;
+            }
+            if !self.open_group()? {
+                return Ok(None);
+            }
+        };
+        let Some(group) = &mut self.group else { return Ok(None) };
+        let mut chosen = Chosen::new(group, spans)?;
+        let spec = &self.spec;
+        let mut batch = SpanBatch {
+            traces: traces(group, &chosen, spec.trace_fields)?,
+            handles: chosen.spans.iter().map(|span| SpanHandle(u64::from(*span))).collect(),
+            ..SpanBatch::default()
+        };
+        batch.columns = load_fields(group, &mut chosen, &spec.fields)?;
+        (batch.events, batch.links) = (chosen.events.take(), chosen.links.take());
+        if spec.structure {
+            let span = &group.columns.span;
+            let (left, right, parent) = (span.left, span.right, span.parent);
+            let mut numbers = |leaf| span_ints(group, &chosen, leaf);
+            batch.structure =
+                Some(Structure { left: numbers(left)?, right: numbers(right)?, parent: numbers(parent)? });
+        }
+        self.latest_rows = chosen.rows.iter().collect();
+        Ok(Some(batch))
+    }
+
+    /// With `select_all` the traces are put together again and searched like live ones, which see every attribute.
+    fn whole_batch(&mut self) -> std::result::Result<Option<SpanBatch>, FetchError> {
+        if !self.next_whole().map_err(fetch_error)? {
+            return Ok(None);
+        }
+        let Some(whole) = &self.whole else { return Ok(None) };
+        let mut all = SpanBatch::default();
+        // One batch for all, so that the handles of the latest batch stay valid.
+        let mut cursor: LiveCursor<'_> = whole.source.cursor_of_one_batch(&self.spec);
+        if let Some(batch) = cursor.next()? {
+            all = batch;
+        }
+        Ok(Some(all))
+    }
+
+    fn next_whole(&mut self) -> Result<bool> {
+        let spans = loop {
+            if let Some(spans) = self.pending.pop() {
+                break spans;
+            }
+            if !self.open_group()? {
+                return Ok(false);
+            }
+        };
+        let Some(group) = &mut self.group else { return Ok(false) };
+        let nesting = group.nesting()?;
+        let mut rows: Vec<u32> = nesting.rows(&spans).iter().collect();
+        if rows.len() > WHOLE_ROWS {
+            // The rest comes with the next batch.
+            let rest = nesting.first(Owner::Span, rows[WHOLE_ROWS]);
+            rows.truncate(WHOLE_ROWS);
+            self.pending.push(spans.into_iter().filter(|span| *span >= rest).collect());
+        }
+        let mut wanted = RowSet::default();
+        rows.iter().for_each(|row| wanted.push(*row));
+        let mut records = RecordReader::new(self.block, group.number, Some(&wanted))?;
+        let mut traces = Vec::with_capacity(rows.len());
+        for row in &rows {
+            records.seek(*row)?;
+            if let Some((id, trace)) = records.next_row()? {
+                traces.push((id, vec![trace]));
+            }
+        }
+        self.finished.bytes += records.bytes_read();
+        self.whole = Some(Whole { source: LiveSource::new(traces) });
+        Ok(true)
+    }
+
+    fn loaded(&mut self, traces_wanted: &[u32], spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded> {
+        let Some(group) = &mut self.group else { return Ok(Loaded::default()) };
+        let mut rows = RowSet::default();
+        traces_wanted.iter().filter_map(|trace| self.latest_rows.get(to_usize(*trace))).for_each(|row| rows.push(*row));
+        let mut loaded = Loaded { traces: trace_infos(group, &rows, spec.trace_fields)?, ..Loaded::default() };
+        let spans = spans.iter().map(|handle| u32::try_from(handle.0).unwrap_or(u32::MAX)).collect();
+        let mut chosen = Chosen::new(group, spans)?;
+        loaded.columns = load_fields(group, &mut chosen, &spec.fields)?;
+        (loaded.events, loaded.links) = (chosen.events, chosen.links);
+        Ok(loaded)
+    }
+}
+
+fn load_fields(group: &mut Group<'_>, chosen: &mut Chosen, fields: &[Field]) -> Result<Vec<vivace_traceql::Column>> {
+    for (level, owner) in [(Level::Event, Owner::Event), (Level::Link, Owner::Link)] {
+        if fields.iter().any(|field| field.level() == level) {
+            chosen.count_children(group, owner)?;
+        }
+    }
+    fields.iter().map(|field| load(group, chosen, field)).collect()
+}
+
+fn fetch_error(error: super::error::Error) -> FetchError {
+    FetchError(Box::new(error))
+}
+
+fn add_costs(costs: &mut BTreeMap<usize, LeafCost>, group: &Group<'_>) {
+    for (leaf, cost) in group.costs() {
+        let sum = costs.entry(leaf).or_default();
+        sum.bytes += cost.bytes;
+        sum.pages += cost.pages;
+        sum.skipped += cost.skipped;
+    }
+}
+
+impl Cursor for BlockCursor<'_> {
+    fn next(&mut self) -> std::result::Result<Option<SpanBatch>, FetchError> {
+        if self.spec.select_all { self.whole_batch() } else { self.batch().map_err(fetch_error) }
+    }
+
+    fn load(
+        &mut self,
+        traces: &[u32],
+        spans: &[SpanHandle],
+        spec: &LoadSpec,
+    ) -> std::result::Result<Loaded, FetchError> {
+        if let Some(whole) = &self.whole {
+            let mut cursor = whole.source.cursor_of_one_batch(&self.spec);
+            cursor.next()?;
+            return cursor.load(traces, spans, spec);
+        }
+        self.loaded(traces, spans, spec).map_err(fetch_error)
+    }
+
+    fn stats(&self) -> FetchStats {
+        let mut stats = self.finished;
+        stats.bytes += self.costs.values().map(|cost| cost.bytes).sum::<u64>();
+        if let Some(group) = &self.group {
+            stats.bytes += group.costs().map(|(_, cost)| cost.bytes).sum::<u64>();
+        }
+        stats
+    }
+}
+
+/// The facts of the traces of a batch, with their ranges of spans.
+fn traces(group: &mut Group<'_>, chosen: &Chosen, fields: TraceFields) -> Result<Vec<TraceInfo>> {
+    let mut infos = trace_infos(group, &chosen.rows, fields)?;
+    let (_, places) = chosen.nesting.owners(Owner::Row, &chosen.spans);
+    for (span, place) in (0u32..).zip(places) {
+        let info = &mut infos[to_usize(place)];
+        if info.spans.end == 0 {
+            info.spans = span..span + 1;
+        } else {
+            info.spans.end = span + 1;
+        }
+    }
+    Ok(infos)
+}
+
+fn trace_infos(group: &mut Group<'_>, rows: &RowSet, fields: TraceFields) -> Result<Vec<TraceInfo>> {
+    let columns = group.columns.trace;
+    let ids = row_texts(group, columns.trace_id, rows)?;
+    let mut infos: Vec<TraceInfo> =
+        ids.iter().map(|id| TraceInfo { id: super::record::trace_id(id).0, ..TraceInfo::default() }).collect();
+    if fields.times {
+        for (info, start) in infos.iter_mut().zip(row_ints(group, columns.start, rows)?) {
+            info.start_ns = start.cast_unsigned();
+        }
+        for (info, duration) in infos.iter_mut().zip(row_ints(group, columns.duration, rows)?) {
+            info.duration_ns = duration.cast_unsigned();
+        }
+    }
+    if fields.root {
+        for (info, name) in infos.iter_mut().zip(row_texts(group, columns.root_name, rows)?) {
+            info.root_name = lossy(&name).into();
+        }
+        for (info, service) in infos.iter_mut().zip(row_texts(group, columns.root_service, rows)?) {
+            info.root_service = lossy(&service).into();
+        }
+    }
+    if fields.service_stats {
+        let stats = service_stats(group, rows)?;
+        for (info, stats) in infos.iter_mut().zip(stats) {
+            info.service_stats = stats.into();
+        }
+    }
+    Ok(infos)
+}
+
+fn service_stats(group: &mut Group<'_>, rows: &RowSet) -> Result<Vec<Vec<ServiceStat>>> {
+    let columns = group.columns.stats;
+    let dictionary = group.dictionary(columns.service)?;
+    let mut all: Vec<Vec<ServiceStat>> = Vec::new();
+    group.pages(columns.service, rows, |page| {
+        let starts = prefix(page, (0, 0), value(1));
+        for (row, range) in (page.first_row..).zip(starts.windows(2)) {
+            if rows.contains(row) {
+                let services = (range[0]..range[1]).map(|index| {
+                    let service = group::text(page, dictionary.as_deref(), to_usize(index)).unwrap_or_default();
+                    ServiceStat { service: lossy(service).into(), spans: 0, errors: 0 }
+                });
+                all.push(services.collect());
+            }
+        }
+        Ok(())
+    })?;
+    for (leaf, errors) in [(columns.spans, false), (columns.errors, true)] {
+        let mut next = all.iter_mut();
+        group.pages(leaf, rows, |page| {
+            let super::values::Values::Ints(values) = &page.values else { return Err(super::cursor::inconsistent()) };
+            let starts = prefix(page, (0, 0), value(1));
+            for (row, range) in (page.first_row..).zip(starts.windows(2)) {
+                if !rows.contains(row) {
+                    continue;
+                }
+                let Some(stats) = next.next() else { return Err(super::cursor::inconsistent()) };
+                let counts = values.get(to_usize(range[0])..to_usize(range[1])).unwrap_or_default();
+                for (stat, count) in stats.iter_mut().zip(counts) {
+                    let count = u32::try_from(*count).unwrap_or(0);
+                    *(if errors { &mut stat.errors } else { &mut stat.spans }) = count;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(all)
+}
+
+fn span_ints(group: &mut Group<'_>, chosen: &Chosen, leaf: usize) -> Result<Vec<i32>> {
+    let mut numbers = Vec::with_capacity(chosen.spans.len());
+    let mut spans = chosen.spans.iter().copied().peekable();
+    group.pages(leaf, &chosen.rows, |page| {
+        let super::values::Values::Ints(values) = &page.values else { return Err(super::cursor::inconsistent()) };
+        let (first, end) = bounds(page, &chosen.nesting, Owner::Span);
+        while let Some(span) = spans.next_if(|span| *span < end) {
+            let at = span.checked_sub(first).map(to_usize);
+            let number = at.and_then(|at| values.get(at)).ok_or_else(super::cursor::inconsistent)?;
+            numbers.push(i32::try_from(*number).unwrap_or(0));
+        }
+        Ok(())
+    })?;
+    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests;

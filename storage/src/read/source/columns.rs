@@ -1,0 +1,561 @@
+//! Columns of a batch: the values of chosen spans.
+
+use std::{collections::HashMap, sync::Arc};
+
+use vivace_traceql::{Bitmap, Column, Dictionary, Field, Intrinsic, NIL_ID, Offsets, Str, Value};
+
+use super::{
+    group::{Group, bounds, text},
+    nesting::{Nesting, Owner, prefix, value},
+    places::{Direct, Generic, Place, place},
+    select::{Hit, hit_values, hits},
+};
+use crate::{
+    live::{id8, short_hex},
+    read::{
+        cells::{Interner, lossy},
+        cursor::inconsistent,
+        error::Result,
+        page::Page,
+        rows::RowSet,
+        values::{Values, to_usize},
+    },
+};
+
+/// The spans whose values are wanted.
+pub(super) struct Chosen {
+    /// Ascending.
+    pub(super) spans: Vec<u32>,
+    pub(super) rows: RowSet,
+    pub(super) nesting: Arc<Nesting>,
+    /// Offsets of their events and links, when wanted.
+    pub(super) events: Option<Offsets>,
+    pub(super) links: Option<Offsets>,
+}
+
+impl Chosen {
+    pub(super) fn new(group: &mut Group<'_>, spans: Vec<u32>) -> Result<Self> {
+        let nesting = group.nesting()?;
+        let rows = nesting.rows(&spans);
+        Ok(Self { spans, rows, nesting, events: None, links: None })
+    }
+
+    /// Finds how many events (links) each span has.
+    pub(super) fn count_children(&mut self, group: &mut Group<'_>, owner: Owner) -> Result<()> {
+        let leaf = match owner {
+            Owner::Event => group.columns.span.events.name,
+            _ => group.columns.span.links.trace_id,
+        };
+        let mut offsets = vec![0u32];
+        let mut spans = self.spans.iter().copied().peekable();
+        let nesting = &self.nesting;
+        group.pages(leaf, &self.rows, |page| {
+            let (first, end) = bounds(page, nesting, Owner::Span);
+            let starts = prefix(page, (3, 3), (4, 4));
+            if starts.len() != to_usize(end - first) + 1 {
+                return Err(inconsistent());
+            }
+            while let Some(span) = spans.next_if(|span| *span < end) {
+                let at = to_usize(span.checked_sub(first).ok_or_else(inconsistent)?);
+                let last = offsets.last().copied().unwrap_or(0);
+                offsets.push(last + starts[at + 1] - starts[at]);
+            }
+            Ok(())
+        })?;
+        if offsets.len() != self.spans.len() + 1 {
+            return Err(inconsistent());
+        }
+        match owner {
+            Owner::Event => self.events = Some(offsets),
+            _ => self.links = Some(offsets),
+        }
+        Ok(())
+    }
+
+    /// The owners whose values are loaded, and how many output rows they have.
+    fn targets(&self, owner: Owner) -> Targets<'_> {
+        match owner {
+            Owner::Event => Targets { owner, numbers: &self.spans, offsets: self.events.as_ref(), own: Vec::new() },
+            Owner::Link => Targets { owner, numbers: &self.spans, offsets: self.links.as_ref(), own: Vec::new() },
+            Owner::Span => Targets { owner, numbers: &self.spans, offsets: None, own: Vec::new() },
+            Owner::Row | Owner::Resource | Owner::Scope => {
+                Targets { owner, numbers: &[], offsets: None, own: self.nesting.owners(owner, &self.spans).0 }
+            }
+        }
+    }
+}
+
+/// Owners by number and their output rows.
+struct Targets<'c> {
+    owner: Owner,
+    numbers: &'c [u32],
+    offsets: Option<&'c Offsets>,
+    own: Vec<u32>,
+}
+
+impl Targets<'_> {
+    fn numbers(&self) -> &[u32] {
+        if self.own.is_empty() { self.numbers } else { &self.own }
+    }
+
+    fn len(&self) -> usize {
+        match self.offsets {
+            Some(offsets) => offsets.last().map_or(0, |last| to_usize(*last)),
+            None => self.numbers().len(),
+        }
+    }
+
+    /// Pairs of (position in the page, output row) of the wanted owners that begin in the page, ascending.
+    fn in_page(&self, page: &Page, nesting: &Nesting) -> Result<Vec<(u32, u32)>> {
+        let (first, end) = bounds(page, nesting, self.owner);
+        let numbers = self.numbers();
+        let from = numbers.partition_point(|number| *number < first);
+        let to = numbers.partition_point(|number| *number < end);
+        let wanted = numbers[from..to].iter().zip(from..);
+        let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
+        let Some(offsets) = self.offsets else {
+            return Ok(wanted.map(|(owner, index)| (owner - first, number(index))).collect());
+        };
+        let starts = prefix(page, (3, 3), (4, 4));
+        if starts.len() != to_usize(end - first) + 1 {
+            return Err(inconsistent());
+        }
+        let mut places = Vec::new();
+        for (span, index) in wanted {
+            let at = to_usize(span - first);
+            let children = starts[at]..starts[at + 1];
+            if children.end - children.start != offsets[index + 1] - offsets[index] {
+                return Err(inconsistent());
+            }
+            places.extend(children.zip(offsets[index]..));
+        }
+        Ok(places)
+    }
+}
+
+/// The column of `field` for the chosen spans (or their events or links).
+pub(super) fn load(group: &mut Group<'_>, chosen: &Chosen, field: &Field) -> Result<Column> {
+    let place = place(group.block(), field);
+    let (owner, column) = match &place {
+        Place::Unknown => return Ok(Column::Nil),
+        Place::Row(leaf) => (Owner::Row, required(group, chosen, Owner::Row, *leaf, field)?),
+        Place::Required(owner, leaf) | Place::Child(owner, leaf) => {
+            (*owner, required(group, chosen, *owner, *leaf, field)?)
+        }
+        Place::Attribute { owner, generic, direct } => (*owner, attribute(group, chosen, *owner, generic, *direct)?),
+    };
+    Ok(match owner {
+        Owner::Row | Owner::Resource | Owner::Scope => column.take(&chosen.nesting.owners(owner, &chosen.spans).1),
+        Owner::Span | Owner::Event | Owner::Link => column,
+    })
+}
+
+/// One value for each owner.
+fn required(group: &mut Group<'_>, chosen: &Chosen, owner: Owner, leaf: usize, field: &Field) -> Result<Column> {
+    let targets = chosen.targets(owner);
+    let mut items = Items::new(group, leaf, targets.len())?;
+    group.pages(leaf, &chosen.rows, |page| {
+        for (place, _) in targets.in_page(page, &chosen.nesting)? {
+            items.push(page, to_usize(place))?;
+        }
+        Ok(())
+    })?;
+    if items.len() != targets.len() {
+        return Err(inconsistent());
+    }
+    Ok(match field {
+        Field::Intrinsic(Intrinsic::Status | Intrinsic::Kind) => Column::Code(items.codes()),
+        Field::Intrinsic(Intrinsic::SpanId | Intrinsic::ParentId | Intrinsic::LinkSpanId) => {
+            Column::SpanId(items.texts().map(|text| id8(&text)).collect())
+        }
+        Field::Intrinsic(Intrinsic::LinkTraceId) => {
+            let texts: Vec<String> = items.texts().map(|id| short_hex(&id)).collect();
+            Column::Str(Str::from_texts(texts.iter().map(|text| Some(text.as_str()))))
+        }
+        Field::Intrinsic(_) | Field::Attribute { .. } => items.column(group)?,
+    })
+}
+
+/// Values of one leaf, not yet a column.
+struct Items {
+    leaf: usize,
+    dictionary: Option<Arc<Values>>,
+    form: Form,
+}
+
+enum Form {
+    Nothing,
+    Ids(Vec<u32>),
+    Texts(Vec<bytes::Bytes>),
+    Ints(Vec<i64>),
+    Doubles(Vec<f64>),
+    Bools(Vec<bool>),
+}
+
+impl Items {
+    fn new(group: &mut Group<'_>, leaf: usize, _expected: usize) -> Result<Self> {
+        Ok(Self { leaf, dictionary: group.dictionary(leaf)?, form: Form::Nothing })
+    }
+
+    fn len(&self) -> usize {
+        match &self.form {
+            Form::Nothing => 0,
+            Form::Ids(ids) => ids.len(),
+            Form::Texts(texts) => texts.len(),
+            Form::Ints(ints) => ints.len(),
+            Form::Doubles(doubles) => doubles.len(),
+            Form::Bools(bools) => bools.len(),
+        }
+    }
+
+    fn push(&mut self, page: &Page, index: usize) -> Result<()> {
+        if let Form::Nothing = self.form {
+            self.form = match &page.values {
+                Values::Ids(_) => Form::Ids(Vec::new()),
+                Values::Bytes(_) => Form::Texts(Vec::new()),
+                Values::Ints(_) => Form::Ints(Vec::new()),
+                Values::Doubles(_) => Form::Doubles(Vec::new()),
+                Values::Bools(_) => Form::Bools(Vec::new()),
+            };
+        }
+        // A chunk may fall back from its dictionary to texts written out: then all become texts.
+        if let (Form::Ids(ids), Values::Bytes(_)) = (&self.form, &page.values) {
+            let texts =
+                ids.iter().map(|id| bytes::Bytes::copy_from_slice(self.entry(*id).unwrap_or_default())).collect();
+            self.form = Form::Texts(texts);
+        }
+        let dictionary = self.dictionary.as_deref();
+        match (&mut self.form, &page.values) {
+            (Form::Ids(ids), Values::Ids(values)) => ids.push(*values.get(index).ok_or_else(inconsistent)?),
+            (Form::Texts(texts), Values::Bytes(values)) => texts.push(values.bytes(index).ok_or_else(inconsistent)?),
+            (Form::Texts(texts), Values::Ids(_)) => {
+                texts.push(bytes::Bytes::copy_from_slice(text(page, dictionary, index).ok_or_else(inconsistent)?));
+            }
+            (Form::Ints(ints), Values::Ints(values)) => ints.push(*values.get(index).ok_or_else(inconsistent)?),
+            (Form::Doubles(all), Values::Doubles(values)) => all.push(*values.get(index).ok_or_else(inconsistent)?),
+            (Form::Bools(all), Values::Bools(values)) => all.push(*values.get(index).ok_or_else(inconsistent)?),
+            _ => return Err(inconsistent()),
+        }
+        Ok(())
+    }
+
+    fn entry(&self, id: u32) -> Option<&[u8]> {
+        match self.dictionary.as_deref() {
+            Some(Values::Bytes(entries)) => entries.get(to_usize(id)),
+            _ => None,
+        }
+    }
+
+    fn codes(self) -> Vec<u8> {
+        match self.form {
+            Form::Ints(ints) => ints.into_iter().map(|code| u8::try_from(code).unwrap_or(0)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn texts(&self) -> impl Iterator<Item = bytes::Bytes> + '_ {
+        (0..self.len()).map(|index| match &self.form {
+            Form::Texts(texts) => texts[index].clone(),
+            Form::Ids(ids) => bytes::Bytes::copy_from_slice(self.entry(ids[index]).unwrap_or_default()),
+            _ => bytes::Bytes::new(),
+        })
+    }
+
+    /// One row for each item.
+    fn column(self, group: &mut Group<'_>) -> Result<Column> {
+        Ok(match self.form {
+            Form::Nothing => Column::Nil,
+            Form::Ids(ids) => Column::Str(ids_column(group, self.leaf, self.dictionary.as_deref(), ids)?),
+            Form::Texts(texts) => {
+                let mut interner = Interner::default();
+                let ids = texts.iter().map(|text| interner.id(text)).collect();
+                Column::Str(Str { dict: interner.finish(), ids })
+            }
+            Form::Ints(values) => Column::Int { values, valid: None },
+            Form::Doubles(values) => Column::Float { values, valid: None },
+            Form::Bools(values) => Column::Bool { values: Bitmap::from_slice(&values, |value| *value), valid: None },
+        })
+    }
+}
+
+/// Ids of the chunk's dictionary as a column: with the whole dictionary where many are wanted, else with the few entries in use.
+fn ids_column(group: &mut Group<'_>, leaf: usize, dictionary: Option<&Values>, ids: Vec<u32>) -> Result<Str> {
+    let Some(Values::Bytes(entries)) = dictionary else { return Err(inconsistent()) };
+    if group.has_texts(leaf) || ids.len() >= entries.len() / 4 {
+        return Ok(Str { dict: group.texts(leaf, entries)?, ids });
+    }
+    let mut used: HashMap<u32, u32> = HashMap::new();
+    let mut few = Dictionary::default();
+    let ids = ids
+        .into_iter()
+        .map(|id| *used.entry(id).or_insert_with(|| few.push(&lossy(entries.get(to_usize(id)).unwrap_or_default()))))
+        .collect();
+    Ok(Str { dict: Arc::new(few), ids })
+}
+
+/// An attribute: from the generic list, and where that has none from the column of its own.
+fn attribute(
+    group: &mut Group<'_>,
+    chosen: &Chosen,
+    owner: Owner,
+    generic: &Generic,
+    direct: Option<Direct>,
+) -> Result<Column> {
+    let targets = chosen.targets(owner);
+    let rows = targets.len();
+    let mut taken = Bitmap::zeros(rows);
+    let mut members = Vec::new();
+    let found = wanted_hits(group, chosen, &targets, generic)?;
+    if !found.is_empty() {
+        generic_columns(group, generic, &found, &mut taken, &mut members)?;
+    }
+    if let Some(direct) = direct
+        && (direct.required || !group.is_empty(direct.leaf)?)
+    {
+        members.extend(direct_column(group, chosen, &targets, direct, &taken)?);
+    }
+    Ok(match members.len() {
+        0 => Column::Nil,
+        1 => members.swap_remove(0),
+        _ => Column::Union(members),
+    })
+}
+
+/// The first attribute with the key for each target; the owner of a hit becomes its output row.
+fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, generic: &Generic) -> Result<Vec<Hit>> {
+    let mut found: Vec<Hit> = Vec::new();
+    if let Some(Values::Bytes(keys)) = group.dictionary(generic.leaves.key)?.as_deref()
+        && !keys.iter().any(|key| *key == *generic.name)
+    {
+        return Ok(found);
+    }
+    if targets.offsets.is_none() {
+        let numbers = targets.numbers();
+        let mut next = 0;
+        for hit in hits(group, &chosen.nesting, targets.owner, generic, &chosen.rows)? {
+            while numbers.get(next).is_some_and(|number| *number < hit.owner) {
+                next += 1;
+            }
+            let row = u32::try_from(next).unwrap_or(u32::MAX);
+            if numbers.get(next) == Some(&hit.owner) && found.last().is_none_or(|last| last.owner != row) {
+                found.push(Hit { owner: row, ..hit });
+            }
+        }
+        return Ok(found);
+    }
+    // Attributes of events and links: the owner is found within the page, from the levels of the key column.
+    let leaf = generic.leaves.key;
+    let dictionary = group.dictionary(leaf)?;
+    let unit = value(group.block().shape(leaf)?.max_def);
+    group.pages(leaf, &chosen.rows, |page| {
+        let children = prefix(page, (4, 4), unit);
+        let row_starts = prefix(page, (0, 0), unit);
+        let mut row = 0;
+        for (child, out) in targets.in_page(page, &chosen.nesting)? {
+            let attributes = children.get(to_usize(child)).zip(children.get(to_usize(child) + 1));
+            let (start, end) = attributes.ok_or_else(inconsistent)?;
+            for place in *start..*end {
+                if text(page, dictionary.as_deref(), to_usize(place)) != Some(&generic.name) {
+                    continue;
+                }
+                while row + 2 < row_starts.len() && row_starts[row + 1] <= place {
+                    row += 1;
+                }
+                let number = page.first_row + u32::try_from(row).unwrap_or(u32::MAX);
+                found.push(Hit { row: number, nth: place - row_starts[row], owner: out });
+                break;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// One column for each type that occurs.
+fn generic_columns(
+    group: &mut Group<'_>,
+    generic: &Generic,
+    found: &[Hit],
+    taken: &mut Bitmap,
+    members: &mut Vec<Column>,
+) -> Result<()> {
+    let rows = taken.len();
+    let leaves = &generic.leaves;
+    let mut open = found.len();
+    for leaf in [leaves.value, leaves.value_int, leaves.value_double, leaves.value_bool] {
+        if open == 0 || group.is_empty(leaf)? {
+            continue;
+        }
+        let mut items = Items::new(group, leaf, found.len())?;
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        let mut failed = None;
+        hit_values(group, leaf, generic.level, found, |page, hit, range| {
+            let row = found[hit].owner;
+            if taken.get(to_usize(row)) {
+                return;
+            }
+            let count = u32::try_from(range.len()).unwrap_or(u32::MAX);
+            ranges.push((row, count));
+            if let Err(error) = range.into_iter().try_for_each(|index| items.push(page, index)) {
+                failed.get_or_insert(error);
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        open -= ranges.len();
+        ranges.iter().for_each(|(row, _)| taken.set(to_usize(*row), true));
+        members.extend(scattered(items.column(group)?, &ranges, rows));
+    }
+    if open > 0 {
+        members.extend(empty_arrays(group, generic, found, taken)?);
+    }
+    Ok(())
+}
+
+/// Puts values, of which each row of `ranges` has some, into a column of `rows` rows.
+fn scattered(items: Column, ranges: &[(u32, u32)], rows: usize) -> Option<Column> {
+    if ranges.is_empty() {
+        return None;
+    }
+    let single = ranges.iter().all(|(_, count)| *count == 1);
+    if single && ranges.len() == rows {
+        return Some(items);
+    }
+    let mut valid = Bitmap::zeros(rows);
+    ranges.iter().for_each(|(row, _)| valid.set(to_usize(*row), true));
+    if !single {
+        let mut offsets = Vec::with_capacity(rows + 1);
+        let mut next = ranges.iter().peekable();
+        let mut total = 0;
+        for row in 0..rows {
+            offsets.push(total);
+            if let Some((_, count)) = next.next_if(|(wanted, _)| to_usize(*wanted) == row) {
+                total += count;
+            }
+        }
+        offsets.push(total);
+        return Some(Column::List { offsets, valid: Some(valid), items: Box::new(items) });
+    }
+    let places = ranges.iter().map(|(row, _)| to_usize(*row));
+    Some(match items {
+        Column::Str(column) => {
+            let mut ids = vec![NIL_ID; rows];
+            places.zip(&column.ids).for_each(|(row, id)| ids[row] = *id);
+            Column::Str(Str { dict: column.dict, ids })
+        }
+        Column::Int { values: items, .. } => {
+            let mut values = vec![0; rows];
+            places.zip(&items).for_each(|(row, value)| values[row] = *value);
+            Column::Int { values, valid: Some(valid) }
+        }
+        Column::Float { values: items, .. } => {
+            let mut values = vec![0.0; rows];
+            places.zip(&items).for_each(|(row, value)| values[row] = *value);
+            Column::Float { values, valid: Some(valid) }
+        }
+        Column::Bool { values: items, .. } => {
+            let mut values = Bitmap::zeros(rows);
+            places.enumerate().for_each(|(index, row)| values.set(row, items.get(index)));
+            Column::Bool { values, valid: Some(valid) }
+        }
+        other => other,
+    })
+}
+
+/// Attributes without any value are empty arrays when they say that they are arrays, else of a kind the language does not see.
+fn empty_arrays(group: &mut Group<'_>, generic: &Generic, found: &[Hit], taken: &mut Bitmap) -> Result<Option<Column>> {
+    let mut rows = Vec::new();
+    hit_values(group, generic.leaves.is_array, generic.level, found, |page, hit, range| {
+        let row = to_usize(found[hit].owner);
+        let is_array = matches!(&page.values, Values::Bools(flags) if flags.get(range.start) == Some(&true));
+        if is_array && !taken.get(row) {
+            rows.push(row);
+        }
+    })?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut values = vec![Value::Nil; taken.len()];
+    for row in rows {
+        taken.set(row, true);
+        values[row] = Value::list(Vec::new());
+    }
+    Ok(Some(Column::Values(values)))
+}
+
+/// The column that the attribute has of its own, without the rows that are `taken`.
+fn direct_column(
+    group: &mut Group<'_>,
+    chosen: &Chosen,
+    targets: &Targets<'_>,
+    direct: Direct,
+    taken: &Bitmap,
+) -> Result<Option<Column>> {
+    let leaf = direct.leaf;
+    let mut items = Items::new(group, leaf, targets.len())?;
+    let dictionary = group.dictionary(leaf)?;
+    let unit = value(group.block().shape(leaf)?.max_def);
+    let level = targets.owner.level();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    group.pages(leaf, &chosen.rows, |page| {
+        if page.values.len() == 0 {
+            return Ok(());
+        }
+        // A required column has as many values as owners, so its levels say nothing more.
+        let starts = if direct.required { Vec::new() } else { prefix(page, (level, level), unit) };
+        for (place, row) in targets.in_page(page, &chosen.nesting)? {
+            if taken.get(to_usize(row)) {
+                continue;
+            }
+            let at = to_usize(place);
+            let values = if direct.required {
+                let empty = text(page, dictionary.as_deref(), at).is_none_or(<[u8]>::is_empty);
+                at..at + usize::from(!empty)
+            } else {
+                let (start, end) = starts.get(at).zip(starts.get(at + 1)).ok_or_else(inconsistent)?;
+                to_usize(*start)..to_usize(*end)
+            };
+            if values.is_empty() {
+                continue;
+            }
+            ranges.push((row, u32::try_from(values.len()).unwrap_or(u32::MAX)));
+            for index in values {
+                items.push(page, index)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(scattered(items.column(group)?, &ranges, targets.len()))
+}
+
+/// Integers of a column with one value a row, for the rows given.
+pub(super) fn row_ints(group: &mut Group<'_>, leaf: usize, rows: &RowSet) -> Result<Vec<i64>> {
+    let mut found = Vec::new();
+    group.pages(leaf, rows, |page| {
+        let Values::Ints(values) = &page.values else { return Err(inconsistent()) };
+        for (row, value) in (page.first_row..).zip(values) {
+            if rows.contains(row) {
+                found.push(*value);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Byte strings of a column with one value a row, for the rows given.
+pub(super) fn row_texts(group: &mut Group<'_>, leaf: usize, rows: &RowSet) -> Result<Vec<bytes::Bytes>> {
+    let dictionary = group.dictionary(leaf)?;
+    let mut found = Vec::new();
+    group.pages(leaf, rows, |page| {
+        for (row, index) in (page.first_row..).zip(0..page.len) {
+            if rows.contains(row) {
+                let text = text(page, dictionary.as_deref(), index).ok_or_else(inconsistent)?;
+                found.push(bytes::Bytes::copy_from_slice(text));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,231 @@
+//! One row group while it is searched: dictionaries, decoded pages and nesting, each read once.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use vivace_traceql::Dictionary;
+
+use super::nesting::{Builder, Nesting, Owner};
+use crate::{
+    read::{
+        block::OpenBlock,
+        cells::lossy,
+        chunk::ChunkReader,
+        error::{Error, Result},
+        page::Page,
+        rows::RowSet,
+        values::{ByteValues, Physical, Values, to_usize},
+    },
+    schema::Columns,
+};
+
+/// Decoded pages kept for a second look, in levels and values.
+const CACHED_ENTRIES: usize = 8 << 20;
+
+/// What reading a column has cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeafCost {
+    /// Bytes fetched.
+    pub bytes: u64,
+    /// Data pages decoded.
+    pub pages: u64,
+    /// Data pages that were passed over.
+    pub skipped: u64,
+}
+
+struct LeafState<'a> {
+    reader: ChunkReader<'a>,
+    pages: BTreeMap<usize, Arc<Page>>,
+    texts: Option<Arc<Dictionary>>,
+}
+
+pub(super) struct Group<'a> {
+    block: &'a OpenBlock,
+    pub(super) columns: &'a Columns,
+    pub(super) number: usize,
+    pub(super) rows: u32,
+    leaves: HashMap<usize, LeafState<'a>>,
+    nesting: Option<Arc<Nesting>>,
+    cached: usize,
+}
+
+impl<'a> Group<'a> {
+    pub(super) fn open(block: &'a OpenBlock, number: usize) -> Result<Self> {
+        let rows = block.row_group(number)?.rows;
+        let columns = block.schema().columns();
+        Ok(Self { block, columns, number, rows, leaves: HashMap::new(), nesting: None, cached: 0 })
+    }
+
+    pub(super) fn block(&self) -> &'a OpenBlock {
+        self.block
+    }
+
+    fn leaf(&mut self, leaf: usize) -> Result<&mut LeafState<'a>> {
+        match self.leaves.entry(leaf) {
+            std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let reader = ChunkReader::new(self.block, self.number, leaf, Some(&RowSet::default()))?;
+                Ok(entry.insert(LeafState { reader, pages: BTreeMap::new(), texts: None }))
+            }
+        }
+    }
+
+    /// Whether no entry of the column has a value, by its statistics.
+    pub(super) fn is_empty(&self, leaf: usize) -> Result<bool> {
+        let group = self.block.row_group(self.number)?;
+        Ok(group.chunks.get(leaf).is_none_or(|chunk| chunk.nulls.is_some_and(|nulls| nulls >= chunk.values)))
+    }
+
+    /// Smallest and largest integer of the column, when the file says.
+    pub(super) fn int_bounds(&self, leaf: usize) -> Result<Option<(i64, i64)>> {
+        if !matches!(self.block.shape(leaf)?.physical, Physical::Int32 | Physical::Int64) {
+            return Ok(None);
+        }
+        let group = self.block.row_group(self.number)?;
+        let bounds = group.chunks.get(leaf).and_then(|chunk| chunk.bounds.as_ref());
+        let int = |raw: &[u8]| match raw.len() {
+            4 => raw.try_into().ok().map(|raw| i64::from(i32::from_le_bytes(raw))),
+            8 => raw.try_into().ok().map(i64::from_le_bytes),
+            _ => None,
+        };
+        // Unsigned columns order their bounds as such; with values above the signed range they say nothing here.
+        Ok(bounds.and_then(|(low, high)| int(low).zip(int(high))).filter(|(low, high)| low <= high))
+    }
+
+    /// The dictionary of a column of byte strings, none when its values are written out.
+    pub(super) fn dictionary(&mut self, leaf: usize) -> Result<Option<Arc<Values>>> {
+        let dictionary = self.leaf(leaf)?.reader.dictionary()?;
+        Ok(dictionary.filter(|dictionary| matches!(**dictionary, Values::Bytes(_))))
+    }
+
+    /// The whole dictionary in the form of the query engine, made once.
+    pub(super) fn texts(&mut self, leaf: usize, entries: &ByteValues) -> Result<Arc<Dictionary>> {
+        let state = self.leaf(leaf)?;
+        if let Some(texts) = &state.texts {
+            return Ok(texts.clone());
+        }
+        let mut texts = Dictionary::with_capacity(entries.len(), entries.size());
+        for text in entries.iter() {
+            texts.push(&lossy(text));
+        }
+        let texts = Arc::new(texts);
+        state.texts = Some(texts.clone());
+        Ok(texts)
+    }
+
+    pub(super) fn has_texts(&self, leaf: usize) -> bool {
+        self.leaves.get(&leaf).is_some_and(|state| state.texts.is_some())
+    }
+
+    /// Calls `each` with every page that holds some of `rows`, in order.
+    pub(super) fn pages(
+        &mut self,
+        leaf: usize,
+        rows: &RowSet,
+        mut each: impl FnMut(&Arc<Page>) -> Result<()>,
+    ) -> Result<()> {
+        let numbers = {
+            let state = self.leaf(leaf)?;
+            state.reader.page_numbers(rows)
+        };
+        let Some(numbers) = numbers else { return self.all_pages(leaf, rows, each) };
+        // Pages at hand are held here, since keeping others may push them out.
+        let state = self.leaf(leaf)?;
+        let at_hand: Vec<Option<Arc<Page>>> = numbers.iter().map(|number| state.pages.get(number).cloned()).collect();
+        let missing = numbers.iter().zip(&at_hand).filter(|(_, page)| page.is_none());
+        state.reader.set_queue(missing.map(|(number, _)| *number));
+        for (number, at_hand) in numbers.into_iter().zip(at_hand) {
+            let page = match at_hand {
+                Some(page) => page,
+                None => {
+                    let page = self.leaf(leaf)?.reader.next_page()?;
+                    let page = Arc::new(page.ok_or_else(|| Error::malformed("column chunk", "ends early"))?);
+                    self.keep(leaf, number, &page)?;
+                    page
+                }
+            };
+            each(&page)?;
+        }
+        Ok(())
+    }
+
+    /// Without an offset index all pages are read, one after the other.
+    fn all_pages(&mut self, leaf: usize, rows: &RowSet, mut each: impl FnMut(&Arc<Page>) -> Result<()>) -> Result<()> {
+        let state = self.leaf(leaf)?;
+        if state.pages.is_empty() {
+            let mut number = 0;
+            while let Some(page) = state.reader.next_page()? {
+                if page.rep.first().is_some_and(|rep| *rep != 0) {
+                    return Err(Error::Unsupported("rows that continue in the next page".to_owned()));
+                }
+                if page.len > 0 {
+                    state.pages.insert(number, Arc::new(page));
+                    number += 1;
+                }
+            }
+        }
+        let pages: Vec<Arc<Page>> = state.pages.values().cloned().collect();
+        for page in pages {
+            let end = page.first_row + u32::try_from(page.rows()).unwrap_or(0);
+            if rows.overlaps(page.first_row..end) {
+                each(&page)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, leaf: usize, number: usize, page: &Arc<Page>) -> Result<()> {
+        if self.cached + page.len > CACHED_ENTRIES {
+            // Columns without an offset index could not be read again, so theirs stay.
+            self.leaves.values_mut().filter(|state| state.reader.has_index()).for_each(|state| state.pages.clear());
+            self.cached = 0;
+        }
+        if self.leaf(leaf)?.pages.insert(number, page.clone()).is_none() {
+            self.cached += page.len;
+        }
+        Ok(())
+    }
+
+    pub(super) fn nesting(&mut self) -> Result<Arc<Nesting>> {
+        if let Some(nesting) = &self.nesting {
+            return Ok(nesting.clone());
+        }
+        let row_group = self.block.row_group(self.number)?;
+        let limit = row_group.chunks.get(self.columns.span.status).map_or(0, |chunk| chunk.values);
+        let mut builder = Builder::new(limit);
+        let (leaf, per_span) = match self.columns.scope.span_count {
+            Some(leaf) => (leaf, false),
+            None => (self.columns.span.status, true),
+        };
+        self.pages(leaf, &RowSet::all(self.rows), |page| builder.add(page, per_span))?;
+        let nesting = Arc::new(builder.finish(self.rows)?);
+        self.nesting = Some(nesting.clone());
+        Ok(nesting)
+    }
+
+    /// Cost by leaf so far.
+    pub(super) fn costs(&self) -> impl Iterator<Item = (usize, LeafCost)> + '_ {
+        self.leaves.iter().map(|(leaf, state)| {
+            let pages = u64::from(state.reader.pages_read);
+            let all = state.reader.page_count() as u64;
+            (*leaf, LeafCost { bytes: state.reader.bytes_read, pages, skipped: all.saturating_sub(pages) })
+        })
+    }
+}
+
+/// The text of a value of a byte-string page.
+pub(super) fn text<'p>(page: &'p Page, dictionary: Option<&'p Values>, index: usize) -> Option<&'p [u8]> {
+    match (&page.values, dictionary) {
+        (Values::Bytes(values), _) => values.get(index),
+        (Values::Ids(ids), Some(Values::Bytes(entries))) => ids.get(index).and_then(|id| entries.get(to_usize(*id))),
+        _ => None,
+    }
+}
+
+/// First owner of a page, and one past its last row.
+pub(super) fn bounds(page: &Page, nesting: &Nesting, owner: Owner) -> (u32, u32) {
+    let end = page.first_row + u32::try_from(page.rows()).unwrap_or(u32::MAX - page.first_row);
+    (nesting.first(owner, page.first_row), nesting.first(owner, end))
+}

@@ -1,0 +1,193 @@
+//! How many batches, scopes and spans each row of a row group has: with it, the n-th value of a column names its span.
+
+use std::ops::Range;
+
+use crate::read::{
+    error::{Error, Result},
+    page::Page,
+    rows::RowSet,
+    values::{Values, to_usize},
+};
+
+/// Levels of the data model that own values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    Row,
+    Resource,
+    Scope,
+    Span,
+    Event,
+    Link,
+}
+
+impl Owner {
+    /// Repetition and definition level at which an owner begins.
+    pub(super) fn level(self) -> u8 {
+        match self {
+            Self::Row => 0,
+            Self::Resource => 1,
+            Self::Scope => 2,
+            Self::Span => 3,
+            Self::Event | Self::Link => 4,
+        }
+    }
+}
+
+/// Prefix counts: the batches of row `r` are `row_resources[r]..row_resources[r + 1]`, and so on downwards.
+#[derive(Debug)]
+pub(super) struct Nesting {
+    row_resources: Vec<u32>,
+    resource_scopes: Vec<u32>,
+    scope_spans: Vec<u32>,
+}
+
+fn malformed() -> Error {
+    Error::malformed("row group", "more spans than its columns have values")
+}
+
+/// Collects a [`Nesting`] from the pages of one column in order.
+pub(super) struct Builder {
+    nesting: Nesting,
+    spans: u32,
+    limit: u32,
+}
+
+impl Builder {
+    /// `limit` is how many spans the row group can have at most.
+    pub(super) fn new(limit: u64) -> Self {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        let nesting = Nesting { row_resources: Vec::new(), resource_scopes: Vec::new(), scope_spans: Vec::new() };
+        Self { nesting, spans: 0, limit }
+    }
+
+    /// Adds a page of a column that has one value for each scope (its number of spans) or for each span.
+    pub(super) fn add(&mut self, page: &Page, per_span: bool) -> Result<()> {
+        let Values::Ints(values) = &page.values else { return Err(malformed()) };
+        let mut values = values.iter();
+        for (rep, def) in page.rep.iter().zip(&page.def) {
+            let nesting = &mut self.nesting;
+            if *rep == 0 {
+                nesting.row_resources.push(len(&nesting.resource_scopes));
+            }
+            if *rep <= 1 && *def >= 1 {
+                nesting.resource_scopes.push(len(&nesting.scope_spans));
+            }
+            if *rep <= 2 && *def >= 2 {
+                nesting.scope_spans.push(self.spans);
+            }
+            let more = match (per_span, def) {
+                (true, 3) => 1,
+                (false, 2) => values.next().and_then(|count| u32::try_from(*count).ok()).ok_or_else(malformed)?,
+                _ => 0,
+            };
+            self.spans = self.spans.checked_add(more).filter(|spans| *spans <= self.limit).ok_or_else(malformed)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self, rows: u32) -> Result<Nesting> {
+        let nesting = &mut self.nesting;
+        if nesting.row_resources.len() != to_usize(rows) {
+            return Err(Error::malformed("row group", "columns have other numbers of rows"));
+        }
+        nesting.row_resources.push(len(&nesting.resource_scopes));
+        nesting.resource_scopes.push(len(&nesting.scope_spans));
+        nesting.scope_spans.push(self.spans);
+        Ok(self.nesting)
+    }
+}
+
+fn len(list: &[u32]) -> u32 {
+    u32::try_from(list.len()).unwrap_or(u32::MAX)
+}
+
+impl Nesting {
+    /// Spans of the row group.
+    pub(super) fn spans(&self) -> usize {
+        self.scope_spans.last().map_or(0, |spans| to_usize(*spans))
+    }
+
+    /// The first owner of this kind at or after the start of `row`.
+    pub(super) fn first(&self, owner: Owner, row: u32) -> u32 {
+        let resource = at(&self.row_resources, row);
+        match owner {
+            Owner::Row => row,
+            Owner::Resource => resource,
+            Owner::Scope => at(&self.resource_scopes, resource),
+            Owner::Span | Owner::Event | Owner::Link => at(&self.scope_spans, at(&self.resource_scopes, resource)),
+        }
+    }
+
+    /// The spans below one owner.
+    pub(super) fn spans_of(&self, owner: Owner, number: u32) -> Range<u32> {
+        let scopes = |resource: u32| at(&self.scope_spans, at(&self.resource_scopes, resource));
+        match owner {
+            Owner::Row => self.first(Owner::Span, number)..self.first(Owner::Span, number.saturating_add(1)),
+            Owner::Resource => scopes(number)..scopes(number.saturating_add(1)),
+            Owner::Scope => at(&self.scope_spans, number)..at(&self.scope_spans, number.saturating_add(1)),
+            Owner::Span | Owner::Event | Owner::Link => number..number.saturating_add(1),
+        }
+    }
+
+    /// The owner of this kind above each of `spans` (ascending): the distinct owners, and for each span the position among them.
+    pub(super) fn owners(&self, owner: Owner, spans: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let (mut owners, mut places) = (Vec::new(), Vec::with_capacity(spans.len()));
+        let mut end = 0;
+        for span in spans {
+            if owners.is_empty() || *span >= end {
+                let number = self.above(owner, *span);
+                end = self.spans_of(owner, number).end;
+                owners.push(number);
+            }
+            places.push(len(&owners) - 1);
+        }
+        (owners, places)
+    }
+
+    fn above(&self, owner: Owner, span: u32) -> u32 {
+        let last = |list: &[u32], number: u32| {
+            let after = list.partition_point(|start| *start <= number);
+            u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
+        };
+        let scope = last(&self.scope_spans, span);
+        match owner {
+            Owner::Span | Owner::Event | Owner::Link => span,
+            Owner::Scope => scope,
+            Owner::Resource => last(&self.resource_scopes, scope),
+            Owner::Row => last(&self.row_resources, last(&self.resource_scopes, scope)),
+        }
+    }
+
+    /// The rows of `spans` (ascending).
+    pub(super) fn rows(&self, spans: &[u32]) -> RowSet {
+        let mut rows = RowSet::default();
+        self.owners(Owner::Row, spans).0.into_iter().for_each(|row| rows.push(row));
+        rows
+    }
+}
+
+fn at(list: &[u32], index: u32) -> u32 {
+    list.get(to_usize(index)).or(list.last()).copied().unwrap_or(0)
+}
+
+/// A thing that is counted: it begins where the repetition level is at most `.0` and the definition level at least `.1`.
+pub(super) type Unit = (u8, u8);
+
+/// A value, the innermost unit.
+pub(super) fn value(max_def: u8) -> Unit {
+    (u8::MAX, max_def)
+}
+
+/// For each `outer` of the page the number of `inner` before it, and at the end their total.
+pub(super) fn prefix(page: &Page, outer: Unit, inner: Unit) -> Vec<u32> {
+    let mut starts = Vec::new();
+    let mut count = 0u32;
+    for (rep, def) in page.rep.iter().zip(&page.def) {
+        if *rep <= outer.0 && *def >= outer.1 {
+            starts.push(count);
+        }
+        count += u32::from(*rep <= inner.0 && *def >= inner.1);
+    }
+    starts.push(count);
+    starts
+}

@@ -281,6 +281,34 @@ impl Column {
             Self::Values(values) => Self::Values(rows.iter().map(|row| values[*row as usize].clone()).collect()),
         }
     }
+
+    /// Like [`take`](Self::take), where [`NIL_ID`] in `rows` stands for a row without a value.
+    #[must_use]
+    pub(crate) fn take_optional(&self, rows: &[u32], field: &Field) -> Self {
+        let pick = |valid: &Validity| -> Validity {
+            Some(
+                rows.iter()
+                    .map(|row| *row != NIL_ID && valid.as_ref().is_none_or(|valid| valid.get(*row as usize)))
+                    .collect(),
+            )
+        };
+        match self {
+            Self::Nil => Self::Nil,
+            Self::Str(column) => Self::Str(Str {
+                dict: column.dict.clone(),
+                ids: rows.iter().map(|row| column.ids.get(*row as usize).copied().unwrap_or(NIL_ID)).collect(),
+            }),
+            Self::Int { values, valid } => Self::Int {
+                values: rows.iter().map(|row| values.get(*row as usize).copied().unwrap_or(0)).collect(),
+                valid: pick(valid),
+            },
+            Self::Union(members) => {
+                Self::Union(members.iter().map(|member| member.take_optional(rows, field)).collect())
+            }
+            // Every form answers nil past its end.
+            other => Self::Values(rows.iter().map(|row| other.value(*row as usize, field)).collect()),
+        }
+    }
 }
 
 /// Lower-case hex of bytes.

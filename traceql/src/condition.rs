@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    field::{Field, Intrinsic, Scope},
+    field::{Field, Intrinsic},
     pattern::Pattern,
     value::{CompareOp, Type, Value},
 };
@@ -159,23 +159,12 @@ impl Condition {
 
     /// Attributes (and the instrumentation intrinsics, which are stored like strings) only match literals of their
     /// own type.
-    fn is_strict(&self) -> bool {
+    pub(crate) fn is_strict(&self) -> bool {
         match &self.field {
             Field::Attribute { .. } => true,
             Field::Intrinsic(intrinsic) => {
                 matches!(intrinsic, Intrinsic::InstrumentationName | Intrinsic::InstrumentationVersion)
             }
-        }
-    }
-
-    /// The two concrete fields of an unscoped one, or the field itself.
-    pub(crate) fn concrete_fields(field: &Field) -> Vec<Field> {
-        match field {
-            Field::Attribute { scope: Scope::Any, name, parent } => [Scope::Span, Scope::Resource]
-                .into_iter()
-                .map(|scope| Field::Attribute { scope, name: name.clone(), parent: *parent })
-                .collect(),
-            field => vec![field.clone()],
         }
     }
 }

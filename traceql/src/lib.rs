@@ -7,14 +7,18 @@ mod check;
 mod column;
 mod condition;
 mod error;
+mod eval;
 mod fetch;
 mod field;
 mod lexer;
 pub mod memory;
 mod parser;
 mod pattern;
+mod plan;
 mod print;
+mod program;
 mod query;
+mod search;
 mod value;
 
 pub use bitmap::Bitmap;
@@ -28,5 +32,7 @@ pub use fetch::{
 pub use field::{Field, Intrinsic, Level, Scope};
 pub use memory::MemorySource;
 pub use pattern::{Pattern, PatternError};
+pub use plan::{EvalError, Evaluator, PlanError, SearchPlan, Spanset, Survivor};
 pub use query::Query;
+pub use search::{Merger, SearchError, SpanHit, SpanSet, TraceHit, search};
 pub use value::{CompareOp, Kind, Status, Type, Value, format_duration};

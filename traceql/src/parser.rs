@@ -16,12 +16,15 @@ use crate::{
     value::{CompareOp, Kind, Status, Value},
 };
 
-/// Deepest nesting of parentheses and prefix operators.
-/// Above [`MAX_DEPTH`], because the normal form of a chain has a pair of parentheses per operator.
-const MAX_NESTING: u32 = 600;
+/// Deepest nesting of parentheses and prefix operators within field expressions: above [`MAX_DEPTH`], because the
+/// normal form of a chain has a pair of parentheses per operator. Sized for the stack of a worker thread.
+const MAX_NESTING: u32 = 300;
+
+/// Terms above field expressions have larger frames; each counts as so many levels.
+const NODE_WEIGHT: u32 = 5;
 
 /// Most operators on a path from the root of an expression: the tree is walked recursively later on.
-const MAX_DEPTH: u32 = 500;
+const MAX_DEPTH: u32 = 280;
 
 /// What a term above field expressions turned out to be.
 enum Node {
@@ -120,12 +123,16 @@ impl<'a> Parser<'a> {
     }
 
     fn nested<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
-        if self.nesting >= MAX_NESTING {
-            return self.fail(self.start, format!("query is nested more than {MAX_NESTING} levels deep"));
+        self.nested_by(1, parse)
+    }
+
+    fn nested_by<T>(&mut self, weight: u32, parse: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        if self.nesting + weight > MAX_NESTING {
+            return self.fail(self.start, "query is nested too deeply".into());
         }
-        self.nesting += 1;
+        self.nesting += weight;
         let result = parse(self);
-        self.nesting -= 1;
+        self.nesting -= weight;
         result
     }
 
@@ -234,7 +241,7 @@ impl<'a> Parser<'a> {
     // ---- terms above field expressions ----------------------------------------------------------------------
 
     fn node(&mut self, min_level: u8) -> Result<Node, Error> {
-        let mut left = self.nested(Self::node_term)?;
+        let mut left = self.nested_by(NODE_WEIGHT, Self::node_term)?;
         let mut chain = 0;
         while let Token::Punct(text) = self.token {
             let Some((level, right_associative)) = node_level(text) else { break };
@@ -247,7 +254,8 @@ impl<'a> Parser<'a> {
             }
             let start = self.start;
             self.advance()?;
-            let right = self.nested(|parser| parser.node(if right_associative { level } else { level + 1 }))?;
+            let right =
+                self.nested_by(NODE_WEIGHT, |parser| parser.node(if right_associative { level } else { level + 1 }))?;
             left = self.combine(text, start, left, right)?;
         }
         Ok(left)
@@ -278,7 +286,7 @@ impl<'a> Parser<'a> {
             }
             Token::Punct("-") => {
                 self.advance()?;
-                match self.nested(Self::node_term)? {
+                match self.nested_by(NODE_WEIGHT, Self::node_term)? {
                     Node::Constant(value) => crate::arithmetic::negate(&value)
                         .map_or_else(|| self.unexpected(), |value| Ok(Node::Constant(value))),
                     _ => self.unexpected_at(self.start, "operand after -"),

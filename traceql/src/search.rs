@@ -1,0 +1,313 @@
+//! Searching a source: results per trace, and how results of several parts merge.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    column::hex,
+    fetch::{Cursor, FetchError, FetchStats, Loaded, ServiceStat, Source, SpanBatch, TimeRange},
+    field::{Field, Intrinsic, Level},
+    plan::{EvalError, SearchPlan, Survivor},
+    value::Value,
+};
+
+/// A span in a result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanHit {
+    /// Span id.
+    pub id: [u8; 8],
+    /// Nanoseconds since the epoch.
+    pub start_ns: u64,
+    /// Nanoseconds.
+    pub duration_ns: u64,
+    /// Empty unless the query refers to the name.
+    pub name: Arc<str>,
+    /// What the query read of the span: bare attribute names or canonical intrinsics; never nil.
+    pub attributes: Vec<(Arc<str>, Value)>,
+}
+
+/// A spanset in a result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpanSet {
+    /// The first spans in storage order, at most as many as asked for.
+    pub spans: Vec<SpanHit>,
+    /// Spans before the cut.
+    pub matched: u32,
+    /// Group and aggregate values in pipeline order.
+    pub attributes: Vec<(Arc<str>, Value)>,
+}
+
+/// A trace in a result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraceHit {
+    /// Trace id.
+    pub trace_id: [u8; 16],
+    /// Empty when the root has not been seen.
+    pub root_service: Arc<str>,
+    /// Empty when the root has not been seen.
+    pub root_name: Arc<str>,
+    /// Nanoseconds since the epoch.
+    pub start_ns: u64,
+    /// Nanoseconds.
+    pub duration_ns: u64,
+    /// By service name.
+    pub service_stats: Vec<ServiceStat>,
+    /// At least one.
+    pub span_sets: Vec<SpanSet>,
+}
+
+impl TraceHit {
+    /// Hex without leading zeros, as clients get it.
+    #[must_use]
+    pub fn trace_id_text(&self) -> String {
+        hex(&self.trace_id).trim_start_matches('0').to_owned()
+    }
+
+    /// Overlays another part's result for the same trace: root names fill empty ones, start is the earlier, duration
+    /// the longer, counts are the larger; of spansets of one group the one with more matches stays.
+    fn overlay(&mut self, other: Self) {
+        if self.root_service.is_empty() {
+            self.root_service = other.root_service;
+        }
+        if self.root_name.is_empty() {
+            self.root_name = other.root_name;
+        }
+        self.start_ns = self.start_ns.min(other.start_ns);
+        self.duration_ns = self.duration_ns.max(other.duration_ns);
+        for stat in other.service_stats {
+            match self.service_stats.iter_mut().find(|known| known.service == stat.service) {
+                Some(known) => {
+                    known.spans = known.spans.max(stat.spans);
+                    known.errors = known.errors.max(stat.errors);
+                }
+                None => self.service_stats.push(stat),
+            }
+        }
+        self.service_stats.sort_by(|a, b| a.service.cmp(&b.service));
+        for set in other.span_sets {
+            let same_group = |known: &SpanSet| groups(known).eq(groups(&set));
+            match self.span_sets.iter_mut().find(|known| same_group(known)) {
+                Some(known) if known.matched < set.matched => *known = set,
+                Some(_) => {}
+                None => self.span_sets.push(set),
+            }
+        }
+    }
+}
+
+fn groups(set: &SpanSet) -> impl Iterator<Item = &(Arc<str>, Value)> {
+    set.attributes.iter().filter(|(key, _)| key.starts_with("by"))
+}
+
+/// Collects results of several parts into one list of at most `limit` traces.
+///
+/// Without `most_recent` the first `limit` distinct traces are kept and later parts only add to these; with it the
+/// newest are kept, whatever the order of arrival.
+#[derive(Clone, Debug)]
+pub struct Merger {
+    limit: usize,
+    most_recent: bool,
+    traces: HashMap<[u8; 16], TraceHit>,
+}
+
+impl Merger {
+    /// Keeps up to `limit` traces.
+    #[must_use]
+    pub fn new(limit: usize, most_recent: bool) -> Self {
+        Self { limit, most_recent, traces: HashMap::new() }
+    }
+
+    /// Takes a result in; true when it is kept.
+    pub fn add(&mut self, hit: TraceHit) -> bool {
+        if let Some(known) = self.traces.get_mut(&hit.trace_id) {
+            known.overlay(hit);
+            return true;
+        }
+        if self.limit == 0 {
+            return false;
+        }
+        if self.traces.len() >= self.limit {
+            let oldest = self.oldest();
+            match oldest {
+                Some(oldest) if self.most_recent && newer(&hit, &self.traces[&oldest]) => {
+                    self.traces.remove(&oldest);
+                }
+                _ => return false,
+            }
+        }
+        self.traces.insert(hit.trace_id, hit);
+        true
+    }
+
+    fn oldest(&self) -> Option<[u8; 16]> {
+        let oldest = self.traces.values().reduce(|oldest, hit| if newer(oldest, hit) { hit } else { oldest });
+        oldest.map(|hit| hit.trace_id)
+    }
+
+    /// True when nothing can be added: `limit` traces are held, and with `most_recent` all of them started after
+    /// `outstanding_ns`, the newest instant not yet searched.
+    #[must_use]
+    pub fn is_full(&self, outstanding_ns: u64) -> bool {
+        self.traces.len() >= self.limit
+            && (!self.most_recent || self.oldest().is_some_and(|oldest| self.traces[&oldest].start_ns > outstanding_ns))
+    }
+
+    /// Traces held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.traces.len()
+    }
+
+    /// True when none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.traces.is_empty()
+    }
+
+    /// Newest first; traces of one instant by id.
+    #[must_use]
+    pub fn finish(self) -> Vec<TraceHit> {
+        let mut hits: Vec<TraceHit> = self.traces.into_values().collect();
+        hits.sort_by(|a, b| b.start_ns.cmp(&a.start_ns).then(a.trace_id.cmp(&b.trace_id)));
+        hits
+    }
+}
+
+/// A strict order, so that what is kept does not depend on the order of arrival.
+fn newer(a: &TraceHit, b: &TraceHit) -> bool {
+    (b.start_ns, a.trace_id) < (a.start_ns, b.trace_id)
+}
+
+/// Why a search failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// Data could not be read.
+    #[error("read spans")]
+    Fetch(#[from] FetchError),
+    /// The query is not defined for the data.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+}
+
+/// Searches one source for traces that overlap `window`, keeping up to `spans_per_set` spans of every spanset, until
+/// the source ends or `merger` is full.
+///
+/// # Errors
+/// When reading or evaluating fails; what `merger` holds by then is valid.
+pub fn search<S: Source>(
+    source: &S,
+    plan: &SearchPlan,
+    window: Option<TimeRange>,
+    spans_per_set: usize,
+    merger: &mut Merger,
+) -> Result<FetchStats, SearchError> {
+    if plan.is_empty() {
+        return Ok(FetchStats::default());
+    }
+    let mut cursor = source.fetch(&plan.spec(window))?;
+    let mut evaluator = plan.evaluator();
+    while let Some(batch) = cursor.next()? {
+        let survivors = evaluator.evaluate(&batch)?;
+        for hit in plan.hits(&batch, &survivors, spans_per_set, &mut cursor)? {
+            if window.is_none_or(|window| window.overlaps(hit.start_ns, hit.start_ns.saturating_add(hit.duration_ns))) {
+                merger.add(hit);
+            }
+        }
+        if merger.is_full(u64::MAX) {
+            break;
+        }
+    }
+    Ok(cursor.stats())
+}
+
+impl SearchPlan {
+    /// Second pass: loads what is shown of the survivors and puts the results together, in batch order.
+    ///
+    /// # Errors
+    /// When loading fails.
+    pub fn hits(
+        &self,
+        batch: &SpanBatch,
+        survivors: &[Survivor],
+        spans_per_set: usize,
+        cursor: &mut impl Cursor,
+    ) -> Result<Vec<TraceHit>, FetchError> {
+        if survivors.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut rows: Vec<u32> = survivors
+            .iter()
+            .flat_map(|survivor| &survivor.sets)
+            .flat_map(|set| set.rows.iter().copied().take(spans_per_set))
+            .collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let handles: Vec<_> = rows.iter().map(|row| batch.handles[*row as usize]).collect();
+        let traces: Vec<u32> = survivors.iter().map(|survivor| survivor.trace).collect();
+        let loaded = cursor.load(&traces, &handles, self.output())?;
+        Ok(survivors
+            .iter()
+            .zip(&loaded.traces)
+            .map(|(survivor, info)| {
+                let mut service_stats = info.service_stats.to_vec();
+                service_stats.sort_by(|a, b| a.service.cmp(&b.service));
+                TraceHit {
+                    trace_id: info.id,
+                    root_service: info.root_service.clone(),
+                    root_name: info.root_name.clone(),
+                    start_ns: info.start_ns,
+                    duration_ns: info.duration_ns,
+                    service_stats,
+                    span_sets: survivor
+                        .sets
+                        .iter()
+                        .map(|set| SpanSet {
+                            spans: set
+                                .rows
+                                .iter()
+                                .take(spans_per_set)
+                                .filter_map(|row| Some(self.span(batch, &loaded, *row, rows.binary_search(row).ok()?)))
+                                .collect(),
+                            matched: u32::try_from(set.rows.len()).unwrap_or(u32::MAX),
+                            attributes: set.attributes.clone(),
+                        })
+                        .collect(),
+                }
+            })
+            .collect())
+    }
+
+    fn span(&self, batch: &SpanBatch, loaded: &Loaded, row: u32, at: usize) -> SpanHit {
+        let mut hit = SpanHit { id: [0; 8], start_ns: 0, duration_ns: 0, name: "".into(), attributes: Vec::new() };
+        for (field, column) in self.output().fields.iter().zip(&loaded.columns) {
+            let value = match field.level() {
+                // Of events and links the first that has a value is shown.
+                Level::Event | Level::Link => {
+                    let offsets = if field.level() == Level::Event { &loaded.events } else { &loaded.links };
+                    let range = match offsets {
+                        Some(offsets) if at + 1 < offsets.len() => offsets[at]..offsets[at + 1],
+                        _ => 0..0,
+                    };
+                    range
+                        .map(|item| column.value(item as usize, field))
+                        .find(|value| !value.is_nil())
+                        .unwrap_or_default()
+                }
+                Level::Trace | Level::Span => column.value(at, field),
+            };
+            match (field, value) {
+                (_, Value::Nil) => {}
+                (Field::Intrinsic(Intrinsic::SpanId), Value::Str(id)) => {
+                    hit.id = u64::from_str_radix(&id, 16).unwrap_or(0).to_be_bytes();
+                }
+                (Field::Intrinsic(Intrinsic::StartTime), Value::Int(start)) => hit.start_ns = start.cast_unsigned(),
+                (Field::Intrinsic(Intrinsic::Duration), Value::Duration(duration)) => {
+                    hit.duration_ns = duration.cast_unsigned();
+                }
+                (Field::Intrinsic(Intrinsic::Name), Value::Str(name)) => hit.name = name,
+                (field, value) => hit.attributes.push((field.result_key(), value)),
+            }
+        }
+        hit.attributes.extend(self.structure_attributes(batch, row as usize));
+        hit
+    }
+}

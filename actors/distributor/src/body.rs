@@ -141,7 +141,7 @@ mod tests {
 
     fn reservation(bytes: usize) -> (Budget, Reservation) {
         let budget = Budget::new(bytes, Duration::from_secs(1));
-        (budget.clone(), Reservation::new(budget))
+        (budget.clone(), crate::reservation::tests::reservation(&budget))
     }
 
     #[tokio::test]

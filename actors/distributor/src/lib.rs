@@ -5,6 +5,7 @@ mod body;
 pub mod config;
 mod cors;
 mod encoding;
+mod fair_share;
 mod intake;
 mod limiter;
 mod limits;

@@ -79,7 +79,7 @@ impl OtlpGrpc {
         tenant: TenantId,
         skip_metrics: bool,
     ) -> Result<(), Status> {
-        let mut reservation = self.intake.pusher.reservation();
+        let mut reservation = self.intake.pusher.reservation(&tenant);
         let reading = self.message(body, &mut reservation);
         let (compressed, message) = read_in_time(reading, deadline).await?;
         let encoding = match (compressed, encoding) {

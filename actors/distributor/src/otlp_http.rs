@@ -142,7 +142,7 @@ impl OtlpHttp {
                 return Err(error);
             }
         };
-        let mut reservation = self.intake.pusher.reservation();
+        let mut reservation = self.intake.pusher.reservation(&tenant);
         let reading = body::read(body, self.max_body_bytes, &mut reservation);
         let body = self.in_time(async { reading.await.map_err(|error| self.unread(error)) }).await?;
         let (body, mut reservation) = self

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::future::try_join_all;
 use parking_lot::Mutex;
+use tonic::Status;
 use vivace_log::{Budget, Log, Offset, Partition, Permit, Progress, Record};
 use vivace_protocol::slicer::{self, SliceError, Sliced};
 use vivace_protocol::{Error, Kind, TenantId};
@@ -17,6 +18,7 @@ use vivace_runtime::config::Limits;
 use vivace_runtime::{Clock, Compute, Deadline, Mailbox, Rng};
 
 use crate::admission::Admit;
+use crate::fair_share::{FairShares, Share};
 use crate::limiter::RateLimited;
 use crate::limits::TenantLimits;
 use crate::metrics::{Metrics, ReceiverMetrics, TurnedAway};
@@ -73,6 +75,7 @@ pub(crate) struct Pusher {
     pub(crate) rng: Mutex<Rng>,
     pub(crate) compute: Compute,
     pub(crate) metrics: Metrics,
+    pub(crate) shares: Arc<FairShares>,
     /// `distributor.max_attribute_bytes`.
     pub(crate) max_attribute_bytes: u64,
     /// `distributor.artificial_delay`.
@@ -93,8 +96,8 @@ impl Pusher {
     }
 
     /// Nothing of a new request is held yet.
-    pub(crate) fn reservation(&self) -> Reservation {
-        Reservation::new(self.log.budget().clone())
+    pub(crate) fn reservation(&self, tenant: &TenantId) -> Reservation {
+        Reservation::new(self.log.budget().clone(), self.shares.share(tenant.clone()))
     }
 
     /// Acknowledges (`Ok`) or refuses a request.
@@ -158,7 +161,9 @@ impl Pusher {
             let (tenant, attributes) = (tenant.as_str(), prepared.truncated.total());
             tracing::warn!(tenant, attributes, max_attribute_bytes, "cut attributes of a request");
         }
-        self.append(prepared.records, deadline).await.map_err(Refusal::Error)
+        let appended = self.append(prepared.records, deadline).await;
+        drop(prepared.share);
+        appended.map_err(Refusal::Error)
     }
 
     async fn admit(
@@ -171,7 +176,7 @@ impl Pusher {
     ) -> Result<(), Error> {
         let admit = Admit { tenant: tenant.clone(), bytes: bytes as u64 };
         // A full mailbox is our own lack of room: RESOURCE_EXHAUSTED without a hint would make clients drop the spans.
-        let answer = self.admission.try_ask(admit, deadline).map_err(|_| overloaded())?;
+        let answer = self.admission.try_ask(admit, deadline).map_err(|refused| overloaded(refused.status))?;
         let admitted = answer.await.map_err(|status| Error::retry(status.message()))?;
         admitted.map_err(|refused| {
             self.metrics.discarded(tenant, "rate_limited", spans);
@@ -268,8 +273,8 @@ impl Pusher {
 }
 
 /// A refusal for want of room in this process, with a hint.
-pub(crate) fn overloaded() -> Error {
-    Error::retry("too many requests in flight").with_retry_after(Duration::from_secs(1))
+fn overloaded(cause: Status) -> Error {
+    Error::retry("too many requests in flight").with_retry_after(Duration::from_secs(1)).with_source(cause)
 }
 
 /// What a client is told about an error of the log.
@@ -309,6 +314,8 @@ struct Prepared {
     traces: usize,
     truncated: slicer::Truncated,
     repaired: usize,
+    /// Held until the request is answered.
+    share: Share,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -329,8 +336,7 @@ impl Slicing {
         let (traces, truncated, repaired) = (sliced.traces().len(), sliced.truncated(), sliced.repaired());
         drop(sliced);
         // The body is no longer needed, and nothing of the budget is held for it while the log waits for its disk.
-        drop(self.reservation);
-        Ok(Prepared { records, traces, truncated, repaired })
+        Ok(Prepared { records, traces, truncated, repaired, share: self.reservation.into_share() })
     }
 
     fn records(&self, sliced: &Sliced, max_bytes: usize) -> Result<Vec<(Record, Permit)>, PrepareError> {
@@ -391,6 +397,7 @@ mod tests {
     use vivace_protocol::tempopb::PushBytesRequest;
 
     use super::*;
+    use crate::reservation::tests::reservation;
 
     fn request(traces: u8, name_bytes: usize) -> Bytes {
         let span = |trace: u8| Span {
@@ -407,7 +414,7 @@ mod tests {
     fn slicing(body: Bytes, budget: &Budget) -> Slicing {
         Slicing {
             body,
-            reservation: Reservation::new(budget.clone()),
+            reservation: reservation(budget),
             record: Record { tenant: Bytes::from_static(b"t"), ..Record::default() },
             skip_metrics: true,
             max_attribute_bytes: 2048,

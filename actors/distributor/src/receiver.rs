@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -65,7 +66,8 @@ pub(crate) struct Listening<A> {
     /// For the log: the kind of listener and its bound address.
     pub(crate) name: &'static str,
     pub(crate) addr: SocketAddr,
-    pub(crate) listener: Arc<std::net::TcpListener>,
+    /// Taken away, and so closed, when the receiver drains.
+    pub(crate) listener: Arc<Mutex<Option<std::net::TcpListener>>>,
     pub(crate) answers: Arc<A>,
     pub(crate) options: ConnectionOptions,
     /// Where connections run.
@@ -93,22 +95,18 @@ impl<A> Clone for Listening<A> {
 
 /// The part.
 pub(crate) struct Receiver<A> {
-    /// Gone once the socket is to be closed.
-    listening: Option<Listening<A>>,
-    connections: TaskTracker,
-    stop: CancellationToken,
+    listening: Listening<A>,
 }
 
 impl<A: Answers> Receiver<A> {
     pub(crate) fn new(listening: Listening<A>) -> Self {
-        let (connections, stop) = (listening.connections.clone(), listening.stop.clone());
-        Self { listening: Some(listening), connections, stop }
+        Self { listening }
     }
 }
 
 impl<A: Answers> Part for Receiver<A> {
     fn started(&mut self, cx: &mut Cx<Self>) {
-        let Some(listening) = self.listening.clone() else { return };
+        let listening = self.listening.clone();
         if cx.generation() == 0 {
             tracing::info!(listener = listening.name, addr = %listening.addr, "listening");
         }
@@ -116,7 +114,7 @@ impl<A: Answers> Part for Receiver<A> {
         // The loop ends with this life of the part; connections do not.
         let accepting = servers.spawn(async move { alive.run_until_cancelled(listening.accept_all()).await });
         cx.spawn(accepting, |part, ended, cx| {
-            if !part.stop.is_cancelled() {
+            if !part.listening.stop.is_cancelled() {
                 cx.fail(match ended {
                     Ok(Some(Err(error))) => Failure::from(error),
                     Ok(Some(Ok(())) | None) => Failure::new("accepting has ended"),
@@ -127,22 +125,25 @@ impl<A: Answers> Part for Receiver<A> {
     }
 
     fn drain(&mut self, _: &mut Cx<Self>) -> LocalBoxFuture<'static, ()> {
-        self.stop.cancel();
-        self.listening = None;
-        self.connections.close();
-        let connections = self.connections.clone();
+        self.listening.stop.cancel();
+        self.listening.listener.lock().take();
+        self.listening.connections.close();
+        let connections = self.listening.connections.clone();
         async move { connections.wait().await }.boxed_local()
     }
 
     fn observe(&self) -> serde_json::Value {
-        serde_json::json!({ "connections": self.connections.len() })
+        serde_json::json!({ "connections": self.listening.connections.len() })
     }
 }
 
 impl<A: Answers> Listening<A> {
     /// Accepts until stopped.
     async fn accept_all(self) -> io::Result<()> {
-        let listener = TcpListener::from_std(self.listener.try_clone()?)?;
+        let Some(listener) = self.listener.lock().as_ref().map(std::net::TcpListener::try_clone).transpose()? else {
+            return Ok(());
+        };
+        let listener = TcpListener::from_std(listener)?;
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => self.connect(stream, peer),

@@ -132,6 +132,7 @@ impl Distributor {
             rng: Mutex::new(rng),
             compute,
             metrics: metrics.clone(),
+            shares: Arc::default(),
             max_attribute_bytes: config.max_attribute_bytes,
             artificial_delay: config.artificial_delay.get(),
             retry_after: config.retry_after_on_resource_exhausted.get(),
@@ -260,7 +261,7 @@ impl Plan {
         let listening = Listening {
             name,
             addr,
-            listener: Arc::new(listener),
+            listener: Arc::new(Mutex::new(Some(listener))),
             answers: Arc::new(answers),
             options,
             servers: self.servers.clone(),

@@ -1,4 +1,4 @@
-//! TraceQL: lexer, parser, checks, plan and columnar evaluation. No IO, no async, no storage types.
+#![doc = include_str!("../README.md")]
 
 mod arithmetic;
 pub mod ast;

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     bitmap::Bitmap,
     column::{Column, Str, hex},
+    condition::Predicate,
     fetch::{
         Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Offsets, ServiceStat, Source, SpanBatch,
         SpanHandle, Structure, TraceFields, TraceInfo,
@@ -388,8 +389,8 @@ impl Source for MemorySource {
     }
 }
 
-/// A fetch over a [`MemorySource`]. It prunes by window and, so that tests notice an engine that relies on more than
-/// the contract, by the span predicate too.
+/// A fetch over a [`MemorySource`]. It prunes by window and by both predicates, as tightly as the contract
+/// allows, so that tests notice an engine that relies on more.
 #[derive(Debug)]
 pub struct MemoryCursor<'a> {
     source: &'a MemorySource,
@@ -400,10 +401,10 @@ pub struct MemoryCursor<'a> {
 }
 
 impl MemoryCursor<'_> {
-    fn keeps(&self, trace: usize, row: usize) -> bool {
+    fn matches(&self, predicate: &Predicate, trace: usize, row: usize) -> bool {
         let source = self.source;
         let position = source.positions[trace][row];
-        self.spec.spans.may_match(&mut |condition| {
+        predicate.may_match(&mut |condition| {
             let values = source.traces[trace].values(row, position, &condition.field);
             values.iter().any(|value| condition.matches(value))
         })
@@ -428,9 +429,14 @@ impl Cursor for MemoryCursor<'_> {
             if self.spec.window.is_some_and(|window| !window.overlaps(start_ns, end_ns)) {
                 continue;
             }
+            let demanded =
+                |predicate: &Predicate| (0..stored.spans.len()).any(|row| self.matches(predicate, trace, row));
+            if !self.spec.traces.iter().all(demanded) {
+                continue;
+            }
             let first = rows.len();
             for row in 0..stored.spans.len() {
-                if self.keeps(trace, row) {
+                if self.matches(&self.spec.spans, trace, row) {
                     batch.handles.push(SpanHandle(((trace as u64) << 32) | row as u64));
                     rows.push((trace, row));
                 }

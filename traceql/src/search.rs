@@ -311,3 +311,6 @@ impl SearchPlan {
         hit
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -314,6 +314,8 @@ impl Value {
     pub fn compare(&self, op: CompareOp, other: &Self) -> bool {
         match (self, other) {
             (Self::Nil, _) | (_, Self::Nil) | (Self::List(_), Self::List(_)) => false,
+            // No element equals anything, whatever the type would have been.
+            (Self::List(items), _) if items.is_empty() => op == CompareOp::NotEq,
             (Self::List(items), _) => {
                 if !self.type_of().compatible(other.type_of()) || !order_defined(op, other) {
                     false

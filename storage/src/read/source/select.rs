@@ -32,11 +32,15 @@ pub(super) fn select(group: &mut Group<'_>, predicate: &Predicate, rows: &RowSet
         Predicate::Always => Ok(all(&nesting, rows)),
         Predicate::Never => Ok(Bitmap::zeros(nesting.spans())),
         Predicate::Is(condition) => {
-            if may_match(group, condition)? {
-                one(group, &nesting, condition, rows)
-            } else {
-                Ok(Bitmap::zeros(nesting.spans()))
+            if !may_match(group, condition)? {
+                return Ok(Bitmap::zeros(nesting.spans()));
             }
+            let mut found = one(group, &nesting, condition, rows)?;
+            if rows.len() < group.rows {
+                // Pages hold more rows than were asked for.
+                found.and(&all(&nesting, rows));
+            }
+            Ok(found)
         }
         Predicate::AnyOf(parts) => {
             let mut found = Bitmap::zeros(nesting.spans());

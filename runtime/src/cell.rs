@@ -57,6 +57,9 @@ impl actix::Message for Control {
     type Result = ();
 }
 
+/// A message that waits for the part.
+type Held<P> = Box<dyn FnOnce(&mut Cell<P>)>;
+
 enum Life<P> {
     Building,
     Running(Box<P>),
@@ -84,7 +87,7 @@ pub(crate) struct Cell<P: Part> {
     factory: Factory<P>,
     policy: Restart,
     failures: Failures,
-    held: VecDeque<Box<dyn FnOnce(&mut Self)>>,
+    held: VecDeque<Held<P>>,
     vitals: Arc<Vitals>,
     reports: Reports,
     draining: Vec<(Deadline, oneshot::Sender<()>)>,

@@ -77,7 +77,8 @@ enum Host {
 
 impl Host {
     fn parse(text: &str) -> Self {
-        let bare = text.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text.trim());
+        let text = text.trim();
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         match bare {
             "" => Self::Any,
             // Go's spelling of the unspecified address; the standard parser takes it as well, this says so.

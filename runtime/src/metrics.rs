@@ -27,8 +27,10 @@ pub struct Registry(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     families: BTreeMap<String, Arc<dyn Rendered>>,
-    collectors: Vec<Box<dyn Fn(&mut Text) + Send + Sync>>,
+    collectors: Vec<Collector>,
 }
+
+type Collector = Box<dyn Fn(&mut Text) + Send + Sync>;
 
 /// One name with its series, one per combination of label values.
 pub struct Family<T, const N: usize>(Arc<Series<T, N>>);

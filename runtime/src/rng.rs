@@ -40,9 +40,7 @@ impl Rng {
 
     /// A number in `0..bound`; 0 when the bound is 0. The bias of the multiply-shift is below 2⁻³² for bounds below 2³².
     pub fn below(&mut self, bound: u64) -> u64 {
-        #[expect(clippy::cast_possible_truncation, reason = "the high half of a 128-bit product of two 64-bit numbers")]
-        let high = ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64;
-        high
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A position in a slice of `len` elements; 0 when it is empty.

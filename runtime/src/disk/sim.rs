@@ -264,7 +264,7 @@ impl Platter {
     fn write(&mut self, id: u64, bytes: &[u8], offset: usize) -> io::Result<()> {
         let entered = self.enter(Operation::Write);
         let partial = !matches!(entered, Ok(false));
-        if matches!(&entered, Err(_) if self.down) {
+        if entered.is_err() && self.down {
             return entered.map(drop);
         }
         let mut take = if partial { self.rng.index(bytes.len() + 1) } else { bytes.len() };
@@ -528,7 +528,7 @@ impl File for Handle {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let offset = usize::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let offset = usize::try_from(offset).map_err(|source| io::Error::new(io::ErrorKind::FileTooLarge, source))?;
         self.platter()?.write(self.inode, bytes, offset)
     }
 
@@ -567,7 +567,7 @@ impl File for Handle {
     fn truncate(&self, length: u64) -> io::Result<()> {
         let mut platter = self.platter()?;
         let dying = platter.enter(Operation::Truncate)?;
-        let length = usize::try_from(length).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        let length = usize::try_from(length).map_err(|source| io::Error::new(io::ErrorKind::FileTooLarge, source))?;
         if let Some(inode) = platter.inodes.get_mut(&self.inode) {
             let change = Change::Length(length);
             change.apply(&mut inode.seen);

@@ -75,7 +75,6 @@ impl EndpointRouter {
     }
 
     /// The router, to be merged with others.
-    #[must_use]
     pub fn into_router(self) -> Router {
         self.router
     }

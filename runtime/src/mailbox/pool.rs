@@ -287,7 +287,7 @@ struct Wait<'a> {
 impl Wait<'_> {
     async fn finish(mut self) -> Result<Permit, NoRoom> {
         let Some(granted) = self.granted.as_mut() else { return Err(NoRoom::Closed) };
-        let result = granted.await.map_err(|_| NoRoom::Closed);
+        let result = granted.await.or(Err(NoRoom::Closed));
         self.granted = None;
         result
     }

@@ -47,7 +47,7 @@ impl Intake {
     }
 
     /// Rewrites OTLP's JSON as protobuf.
-    pub(crate) async fn from_json(&self, body: Bytes) -> Result<Bytes, Error> {
+    pub(crate) async fn json_to_protobuf(&self, body: Bytes) -> Result<Bytes, Error> {
         let pinned = body.len();
         let convert = move || json::otlp_to_protobuf(&body);
         let converted = if pinned <= INLINE_JSON_BYTES {

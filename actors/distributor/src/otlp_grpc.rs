@@ -4,6 +4,7 @@
 //! is left of gRPC is a path, five bytes before the message and two trailers behind the answer; see "gRPC over HTTP2" in the
 //! gRPC documentation.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,7 +207,8 @@ fn check_path(path: &str) -> Result<(), Status> {
 }
 
 fn encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
-    let name = headers.get("grpc-encoding").map_or("".into(), |value| String::from_utf8_lossy(value.as_bytes()));
+    let name =
+        headers.get("grpc-encoding").map_or(Cow::Borrowed(""), |value| String::from_utf8_lossy(value.as_bytes()));
     Encoding::of_grpc(&name).ok_or_else(|| {
         let mut status =
             Status::unimplemented(format!("grpc: Decompressor is not installed for grpc-encoding {name:?}"));

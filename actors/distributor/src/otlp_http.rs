@@ -119,7 +119,7 @@ impl OtlpHttp {
             return text(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed, supported: [POST]");
         }
         let Some(form) = Form::of(request.headers()) else {
-            body::discard(request.into_body()).await;
+            self.discard(request.into_body()).await;
             return text(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "415 unsupported media type, supported: [application/json, application/x-protobuf]",
@@ -138,7 +138,7 @@ impl OtlpHttp {
             Ok(judged) => judged,
             Err(error) => {
                 // A sender that finds its connection closed while it writes may not look for the answer.
-                self.in_time(async { Ok(body::discard(body).await) }).await?;
+                self.discard(body).await;
                 return Err(error);
             }
         };
@@ -155,7 +155,7 @@ impl OtlpHttp {
             Form::Json => {
                 // The protobuf form is smaller than the JSON form, whose room is free again only after the conversion.
                 reservation.add(body.len()).map_err(|error| self.unread(BodyError::Overloaded(error)))?;
-                self.intake.from_json(body).await?
+                self.intake.json_to_protobuf(body).await?
             }
         };
         let push =
@@ -173,6 +173,11 @@ impl OtlpHttp {
         }
         let encoding = self.encoding(headers)?;
         Ok((self.intake.tenancy.of(headers)?, encoding))
+    }
+
+    async fn discard(&self, body: Incoming) {
+        // Who does not send it in time is answered all the same.
+        tokio::time::timeout(self.read_timeout, body::discard(body)).await.unwrap_or_default();
     }
 
     async fn in_time<T>(&self, reading: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

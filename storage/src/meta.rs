@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let proto = prost_types::Timestamp::from_str(&text)
-            .map_err(|_| de::Error::invalid_value(de::Unexpected::Str(&text), &"an RFC 3339 instant"))?;
+            .map_err(|_no_instant| de::Error::invalid_value(de::Unexpected::Str(&text), &"an RFC 3339 instant"))?;
         Ok(Self::from_proto(&proto))
     }
 }

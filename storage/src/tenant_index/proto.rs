@@ -76,9 +76,8 @@ impl From<&super::TenantIndex> for TenantIndex {
 impl From<&BlockMeta> for Meta {
     fn from(meta: &BlockMeta) -> Self {
         let columns = &meta.dedicated_columns;
-        let columns = (!columns.is_empty())
-            .then(|| serde_json::to_vec(columns).expect("a list of plain structs"))
-            .unwrap_or_default();
+        let columns =
+            if columns.is_empty() { Vec::new() } else { serde_json::to_vec(columns).expect("a list of plain structs") };
         Self {
             version: meta.format.as_str().to_owned(),
             block_id: meta.block_id.as_bytes().to_vec(),

@@ -136,7 +136,7 @@ mod tests {
         fn numbers_are_those_of_a_map_in_order_of_arrival(values in proptest::collection::vec("[a-d]{0,4}", 0..800)) {
             let (mut dictionary, mut model) = (Dictionary::default(), HashMap::new());
             for value in &values {
-                let next = model.len() as u32;
+                let next = u32::try_from(model.len()).unwrap();
                 let id = *model.entry(value.clone()).or_insert(next);
                 prop_assert_eq!(dictionary.intern(value.as_bytes()), id);
             }

@@ -142,7 +142,7 @@ impl Write for After<'_> {
 }
 
 fn skip_to(position: u64, tracked: &mut TrackedWrite<After<'_>>) -> Result<(), Error> {
-    const STEP: [u8; 1 << 16] = [0; 1 << 16];
+    static STEP: [u8; 1 << 16] = [0; 1 << 16];
     let mut left = position;
     while left > 0 {
         let step = usize::try_from(left).unwrap_or(usize::MAX).min(STEP.len());

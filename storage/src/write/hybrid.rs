@@ -145,7 +145,7 @@ mod tests {
                 bytes = &bytes[(header >> 1) * width as usize..];
             } else {
                 let length = width.div_ceil(8) as usize;
-                let value = (0..length).map(|b| u32::from(bytes[b]) << (8 * b)).sum();
+                let value: u32 = (0..length).map(|b| u32::from(bytes[b]) << (8 * b)).sum();
                 values.extend(std::iter::repeat_n(value, header >> 1));
                 bytes = &bytes[length..];
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use parquet::{
     basic::{Encoding, PageType},
-    column::page::{Page, PageReader},
+    column::page::Page,
     file::{
         metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
         reader::FileReader,

@@ -90,11 +90,13 @@ pub(super) struct SpanModel {
     links: Vec<Attributes>,
 }
 
+type ScopeModel = (Attributes, Vec<SpanModel>);
+
 /// A trace: batches of scopes of spans.
 #[derive(Debug, Clone)]
 pub(super) struct TraceModel {
     id: u8,
-    batches: Vec<(Attributes, Vec<(Attributes, Vec<SpanModel>)>)>,
+    batches: Vec<(Attributes, Vec<ScopeModel>)>,
 }
 
 fn value() -> impl Strategy<Value = Value> {

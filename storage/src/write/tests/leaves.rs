@@ -85,11 +85,13 @@ pub(super) fn read_leaves(data: Bytes) -> Leaves {
                 Type::DOUBLE => {
                     read(get_typed_column_reader::<DoubleType>(reader), rows, levels, |value| format!("{value:?}"))
                 }
-                _ => read(get_typed_column_reader::<ByteArrayType>(reader), rows, levels, |value| {
-                    let text = std::str::from_utf8(value.data()).ok();
-                    let text = text.filter(|text| !text.contains(|c: char| c.is_control()));
-                    text.map_or_else(|| format!("{:02x?}", value.data()), str::to_owned)
-                }),
+                _ => {
+                    let text = chunk.column_descr().logical_type_ref().is_some();
+                    read(get_typed_column_reader::<ByteArrayType>(reader), rows, levels, |value| match text {
+                        true => String::from_utf8_lossy(value.data()).into_owned(),
+                        false => value.data().iter().map(|byte| format!("{byte:02x}")).collect(),
+                    })
+                }
             };
             leaves.by_path.entry(chunk.column_path().string()).or_default().extend(found);
         }

@@ -28,8 +28,12 @@ pub(crate) struct View<'a> {
 /// Answers of a pattern for the entries of dictionaries, kept while batches share them.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
-    known: HashMap<(usize, usize), (Arc<Dictionary>, Arc<[bool]>)>,
+    /// By test and by address of the dictionary.
+    known: HashMap<(usize, usize), Verdict>,
 }
+
+/// A dictionary with the answer for each of its entries.
+type Verdict = (Arc<Dictionary>, Arc<[bool]>);
 
 impl Verdicts {
     /// The dictionary is kept alive beside its answers, so an address never means another one.

@@ -8,7 +8,7 @@ use crate::{
     memory::{MemoryEvent, MemoryLink, MemorySource, MemorySpan, MemoryTrace, Position},
     pattern::Pattern,
     query::Query,
-    value::{Kind, Status, Type},
+    value::{Kind, Status},
 };
 
 fn id(number: u8) -> [u8; 8] {

@@ -7,13 +7,36 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 const SERVICES: [&str; 12] = [
-    "frontend", "checkout", "cart", "payment", "shipping", "catalog", "currency", "email", "quote", "accounting",
-    "recommendation", "ad",
+    "frontend",
+    "checkout",
+    "cart",
+    "payment",
+    "shipping",
+    "catalog",
+    "currency",
+    "email",
+    "quote",
+    "accounting",
+    "recommendation",
+    "ad",
 ];
 const ROUTES: [&str; 16] = [
-    "/api/cart", "/api/checkout", "/api/products/{id}", "/api/products", "/api/recommendations", "/api/currency",
-    "/api/shipping/quote", "/api/payment/charge", "/api/data", "/api/user/{id}", "/api/orders", "/api/orders/{id}",
-    "/healthz", "/", "/static/app.js", "/api/search",
+    "/api/cart",
+    "/api/checkout",
+    "/api/products/{id}",
+    "/api/products",
+    "/api/recommendations",
+    "/api/currency",
+    "/api/shipping/quote",
+    "/api/payment/charge",
+    "/api/data",
+    "/api/user/{id}",
+    "/api/orders",
+    "/api/orders/{id}",
+    "/healthz",
+    "/",
+    "/static/app.js",
+    "/api/search",
 ];
 const METHODS: [&str; 4] = ["GET", "POST", "PUT", "DELETE"];
 
@@ -293,7 +316,7 @@ mod tests {
         let mut template = Template::new(3, 100);
         let body = template.fill(7, 42, 1_700_000_000_000_000_000).to_vec();
         let request =
-            vivace_protocol::otlp::collector::trace::v1::ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+            vivace_protocol::otlp::collector::ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
         let mut seen: Vec<(Vec<u8>, Vec<u8>)> = request
             .resource_spans
             .iter()

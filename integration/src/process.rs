@@ -28,7 +28,10 @@ pub fn binary() -> anyhow::Result<PathBuf> {
     let profile = exe.ancestors().find(|p| p.join("deps").is_dir()).context("find the target directory")?;
     let path = profile.join("vivace");
     if !path.is_file() {
-        bail!("{} is not there: build it first, with the profile of the tests (cargo build --profile ci)", path.display());
+        bail!(
+            "{} is not there: build it first, with the profile of the tests (cargo build --profile ci)",
+            path.display()
+        );
     }
     Ok(path)
 }

@@ -1,5 +1,17 @@
-//! The live-store: follows the log, answers queries on recent data and turns it into blocks.
+#![doc = include_str!("../README.md")]
 
 pub mod config;
+mod flusher;
+mod ledger_file;
+mod limits;
+mod metrics;
+mod owner;
+mod quarantine;
+mod query;
+mod state;
+mod supervisor;
 
 pub use config::Config;
+pub use limits::Limits;
+pub use owner::ApplyHook;
+pub use supervisor::{LiveStore, Setup};

@@ -49,7 +49,10 @@ fn main() -> anyhow::Result<()> {
     println!("  data on               {}", file_system(scratch.path())?);
     let (p50, p99) = fdatasync(scratch.path())?;
     println!("  fdatasync of 4 kB     p50 {} p99 {}", ms(p50), ms(p99));
-    println!("  connections           {CONNECTIONS}, OTLP/HTTP protobuf, {SPANS} spans a request, {} attributes a span", load::ATTRIBUTES);
+    println!(
+        "  connections           {CONNECTIONS}, OTLP/HTTP protobuf, {SPANS} spans a request, {} attributes a span",
+        load::ATTRIBUTES
+    );
     println!("  binary                {} ({:.1} MB)", binary.display(), mb(std::fs::metadata(&binary)?.len()));
 
     println!("idle");
@@ -68,7 +71,11 @@ fn main() -> anyhow::Result<()> {
     println!("  SIGTERM to exit       {}", ms(stopped));
     let blocks = size(&scratch.path().join("data/blocks"))?;
     println!("  peak RSS, whole life  {:.1} MB", mb(usage.peak_rss));
-    println!("  CPU, whole life       {:.2} s = {:.0} spans per CPU-second", usage.cpu.as_secs_f64(), run.spans as f64 / usage.cpu.as_secs_f64());
+    println!(
+        "  CPU, whole life       {:.2} s = {:.0} spans per CPU-second",
+        usage.cpu.as_secs_f64(),
+        run.spans as f64 / usage.cpu.as_secs_f64()
+    );
     println!("  stored                {:.1} bytes a span", blocks as f64 / run.spans as f64);
 
     println!("unpaced load for {} s", args.seconds / 3 + 1);
@@ -102,9 +109,25 @@ impl Run {
     fn print(&self) {
         println!("  acknowledged          {} spans, {:.0} spans/s", self.spans, self.spans as f64 / self.seconds);
         println!("  refused, unknown      {}, {} requests", self.refused, self.unknown);
-        println!("  ack                   p50 {} p99 {} max {}", q(&self.acks, 0.5), q(&self.acks, 0.99), q(&self.acks, 1.0));
-        println!("  by ID after the ack   p50 {} p99 {}, not found {} of {}", q(&self.by_id, 0.5), q(&self.by_id, 0.99), self.not_found, self.by_id.len());
-        println!("  found by search after p50 {} max {} ({} probes)", q(&self.by_search, 0.5), q(&self.by_search, 1.0), self.by_search.len());
+        println!(
+            "  ack                   p50 {} p99 {} max {}",
+            q(&self.acks, 0.5),
+            q(&self.acks, 0.99),
+            q(&self.acks, 1.0)
+        );
+        println!(
+            "  by ID after the ack   p50 {} p99 {}, not found {} of {}",
+            q(&self.by_id, 0.5),
+            q(&self.by_id, 0.99),
+            self.not_found,
+            self.by_id.len()
+        );
+        println!(
+            "  found by search after p50 {} max {} ({} probes)",
+            q(&self.by_search, 0.5),
+            q(&self.by_search, 1.0),
+            self.by_search.len()
+        );
     }
 }
 
@@ -143,7 +166,10 @@ fn load_at(otlp: SocketAddr, http: SocketAddr, rate: Option<f64>, seconds: u64, 
                         Outcome::Refused(_) => run.refused += 1,
                         Outcome::Unknown => run.unknown += 1,
                     }
-                    if outcome == Outcome::Acknowledged && turn % 8 == 0 && let Some(queries) = &mut queries {
+                    if outcome == Outcome::Acknowledged
+                        && turn % 8 == 0
+                        && let Some(queries) = &mut queries
+                    {
                         let id = load::trace_id(seed, sequence, 0);
                         let from = Instant::now();
                         match ledger::fetch(queries, &id) {
@@ -152,9 +178,14 @@ fn load_at(otlp: SocketAddr, http: SocketAddr, rate: Option<f64>, seconds: u64, 
                         }
                         run.by_id.push(from.elapsed());
                     }
-                    if outcome == Outcome::Acknowledged && worker == 0 && turn % 64 == 0 && let Some(queries) = &mut queries {
+                    if outcome == Outcome::Acknowledged
+                        && worker == 0
+                        && turn % 64 == 0
+                        && let Some(queries) = &mut queries
+                    {
                         let id = load::trace_id(seed, sequence, 0);
-                        let query = vivace_integration::http::encode(&format!("{{ trace:id = \"{}\" }}", ledger::hex(&id)));
+                        let query =
+                            vivace_integration::http::encode(&format!("{{ trace:id = \"{}\" }}", ledger::hex(&id)));
                         let from = Instant::now();
                         while from.elapsed() < Duration::from_secs(10) {
                             let found = queries.send("GET", &format!("/api/search?q={query}"), &[], &[]);

@@ -23,9 +23,9 @@ pub(crate) struct CutId {
 const BLOCK_NAMESPACE: Uuid = Uuid::from_u128(0x6d1f_5ad0_93c7_4b0e_8a52_4f0c_71f6_2e9b);
 
 impl CutId {
-    /// The id of this cut's block for one tenant: UUIDv5 over (log id, partition, first, end, tenant).
-    pub(crate) fn block_id(&self, log_id: &str, partition: u32, tenant: &TenantId) -> Uuid {
-        let name = format!("{log_id}/{partition}/{}/{}/{tenant}", self.first, self.end);
+    /// The id of this cut's `number`-th block for one tenant: UUIDv5 over (log id, partition, first, end, tenant, number).
+    pub(crate) fn block_id(&self, log_id: &str, partition: u32, tenant: &TenantId, number: u32) -> Uuid {
+        let name = format!("{log_id}/{partition}/{}/{}/{tenant}/{number}", self.first, self.end);
         Uuid::new_v5(&BLOCK_NAMESPACE, name.as_bytes())
     }
 }

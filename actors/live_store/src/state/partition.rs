@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use vivace_protocol::wire::WireError;
 use vivace_protocol::{TenantId, TraceId};
 
 use super::{Cut, CutId, Ledger, PendingCut, TenantCut, TraceParts};
@@ -47,6 +48,7 @@ pub(crate) struct Applied {
     pub(crate) traces_created: usize,
     pub(crate) bytes: usize,
     pub(crate) discarded: Vec<(TraceId, Discard)>,
+    pub(crate) discarded_spans: u64,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl Partition {
             });
             if max_trace_bytes > 0 && trace.bytes + bytes.len() > max_trace_bytes {
                 applied.discarded.push((id, Discard::TraceTooLarge));
+                applied.discarded_spans += count_spans(&bytes);
                 continue;
             }
             trace.bytes += bytes.len();
@@ -283,6 +286,17 @@ impl Partition {
         });
         Snapshot { closing: self.closing.clone(), head, newest_ms: self.newest_ms }
     }
+}
+
+/// Spans in an encoded trace; what does not decode counts as none.
+fn count_spans(trace: &Bytes) -> u64 {
+    let mut spans = 0;
+    vivace_protocol::trace_walk::for_each_span::<WireError>(trace, |_| {
+        spans += 1;
+        Ok(())
+    })
+    .ok();
+    spans
 }
 
 /// One tenant's data at one moment.

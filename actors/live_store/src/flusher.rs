@@ -1,0 +1,149 @@
+//! Flusher: turns one cut into blocks, one a tenant, and makes them known.
+//!
+//! Consumes `Flush`, answers `Flushed` when every block of the cut is durable in the object store and on the blocklist.
+//! Mailbox 2: a message pins one cut, at most one full head. Encoding runs on the compute pool.
+//! On restart: nothing is kept; the owner asks again. A block's id follows from the cut, so a repeated attempt writes the
+//! same block, and one that is there already is not written again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tonic::Status;
+use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply};
+use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Part, Reply, Serve};
+use vivace_storage::{
+    Backend, BlockKey, BlockMeta, BlockSpec, BlockWriter, DedicatedColumns, FinishedBlock, Timestamp,
+};
+
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::state::{Cut, TraceParts};
+
+/// Telling the blocklist is a call within the process or to a peer nearby.
+const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A cut to be made durable.
+pub(crate) struct Flush(pub(crate) Arc<Cut>);
+
+/// Every block of the cut is durable and published.
+#[derive(Debug)]
+pub(crate) struct Flushed;
+
+/// The part: its parts are handles, so it has no state to lose.
+#[derive(Clone)]
+pub(crate) struct Flusher {
+    pub(crate) backend: Backend,
+    pub(crate) compute: Compute,
+    pub(crate) limits: Arc<dyn Limits>,
+    pub(crate) publish: Endpoint<BlockPublished, BlockPublishedReply>,
+    pub(crate) log_id: String,
+    pub(crate) partition: u32,
+    pub(crate) row_group_bytes: u64,
+    pub(crate) slack: Duration,
+    pub(crate) metrics: Metrics,
+}
+
+impl Flusher {
+    async fn flush(self, cut: Arc<Cut>) -> Result<Flushed, Status> {
+        for index in 0..cut.tenants.len() {
+            for meta in self.blocks(&cut, index).await? {
+                let news = BlockPublished { tenant: meta.tenant_id.clone(), meta_json: meta.to_json().into() };
+                self.publish.call(news, Deadline::after(PUBLISH_DEADLINE)).await?;
+            }
+        }
+        Ok(Flushed)
+    }
+
+    /// Writes one tenant's blocks, unless an earlier attempt has. There is more than one only if a trace is too large for
+    /// one row: what is left of it goes into the next block.
+    async fn blocks(&self, cut: &Arc<Cut>, index: usize) -> Result<Vec<BlockMeta>, Status> {
+        let tenant = &cut.tenants[index].tenant;
+        let mut metas = Vec::new();
+        let mut rest: Option<Vec<TraceParts>> = None;
+        for number in 0.. {
+            let id = cut.id.block_id(&self.log_id, self.partition, tenant, number);
+            let mut spec = BlockSpec::new(tenant.as_str(), id, DedicatedColumns(self.limits.dedicated_columns(tenant)));
+            spec.row_group_bytes = self.row_group_bytes;
+            spec.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
+            let (shared, slack, started) = (Arc::clone(cut), self.slack, Instant::now());
+            let encode = move || {
+                let own = &shared.tenants[index];
+                encode(spec, rest.as_deref().unwrap_or(&own.traces), own.received_ms, slack)
+            };
+            let (block, left) = self.compute.run(0, encode).await??;
+            let key = BlockKey::new(tenant.as_str(), id);
+            let present = match self.backend.read_meta(&key).await {
+                Ok(_) => true,
+                Err(error) if error.is_not_found() => false,
+                Err(error) => return Err(unavailable("look for the block", &error)),
+            };
+            if !present {
+                self.backend.put_block(&block).await.map_err(|error| unavailable("store the block", &error))?;
+            }
+            let (meta, took) = (block.meta, started.elapsed());
+            tracing::info!(%tenant, block = %id, traces = meta.total_objects, bytes = meta.size, ?took, "block written");
+            self.metrics.flushed(took, meta.size);
+            metas.push(meta);
+            if left.is_empty() {
+                break;
+            }
+            rest = Some(left);
+        }
+        Ok(metas)
+    }
+}
+
+/// Encodes a block; gives back what did not fit its rows.
+fn encode(
+    spec: BlockSpec,
+    traces: &[TraceParts],
+    received_ms: (i64, i64),
+    slack: Duration,
+) -> Result<(FinishedBlock, Vec<TraceParts>), Status> {
+    let mut writer = BlockWriter::new(spec).map_err(|error| Status::internal(format!("open the block: {error}")))?;
+    let mut left = Vec::new();
+    for (id, parts) in traces {
+        let added =
+            writer.add_trace(id.0, parts).map_err(|error| Status::internal(format!("encode trace {id}: {error}")))?;
+        if added.damaged > 0 {
+            tracing::warn!(trace = %id, damaged = added.damaged, "attributes left out: their encoding is damaged");
+        }
+        if !added.leftover.is_empty() {
+            left.push((*id, added.leftover));
+        }
+    }
+    let mut block = writer.finish().map_err(|error| Status::internal(format!("close the block: {error}")))?;
+    clamp(&mut block.meta, received_ms, slack);
+    Ok((block, left))
+}
+
+/// Bounds of a block that neither hide spans nor fool retention: a span with an old time widens the block to the past, so
+/// a search for that time reads it; the end lies within the time of receipt (plus the slack), so that retention counts
+/// from receipt and a clock in the far future keeps nothing for ever.
+fn clamp(meta: &mut BlockMeta, received_ms: (i64, i64), slack: Duration) {
+    let ns = |ms: i64| u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000);
+    let slack = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
+    let end = meta.end_time.0.clamp(ns(received_ms.0), ns(received_ms.1).saturating_add(slack));
+    meta.end_time = Timestamp(end);
+    meta.start_time = Timestamp(meta.start_time.0.min(end));
+}
+
+fn unavailable(what: &str, error: &dyn std::error::Error) -> Status {
+    let mut text = format!("{what}: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    Status::unavailable(text)
+}
+
+impl Part for Flusher {}
+
+impl Serve<Flush> for Flusher {
+    type Reply = Flushed;
+
+    fn serve(&mut self, Flush(cut): Flush, _cx: &mut Cx<Self>) -> Reply<Flushed> {
+        Reply::later(self.clone().flush(cut))
+    }
+}

@@ -1,0 +1,65 @@
+//! Open blocks: footers and page indexes are read once and kept, the least recently used go first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+use vivace_storage::{BlockMeta, ReadError, OpenBlock};
+
+/// Opens blocks of one object store. Calls block and run on compute threads.
+pub trait OpenBlocks: Send + Sync {
+    /// Reads the block's footer.
+    ///
+    /// # Errors
+    /// When the block cannot be read, or is none.
+    fn open(&self, meta: &BlockMeta) -> Result<OpenBlock, ReadError>;
+}
+
+#[derive(Default)]
+struct Cache {
+    blocks: HashMap<Uuid, (Arc<OpenBlock>, u64)>,
+    bytes: usize,
+    clock: u64,
+}
+
+/// Keeps what was opened, up to a number of bytes.
+pub(crate) struct Blocks {
+    opener: Arc<dyn OpenBlocks>,
+    max_bytes: usize,
+    cache: Mutex<Cache>,
+}
+
+impl Blocks {
+    pub(crate) fn new(opener: Arc<dyn OpenBlocks>, max_bytes: usize) -> Self {
+        Self { opener, max_bytes, cache: Mutex::default() }
+    }
+
+    /// The block, from the cache or opened now.
+    pub(crate) fn get(&self, meta: &BlockMeta) -> Result<Arc<OpenBlock>, ReadError> {
+        {
+            let mut cache = self.cache.lock();
+            cache.clock += 1;
+            let now = cache.clock;
+            if let Some((block, used)) = cache.blocks.get_mut(&meta.block_id) {
+                *used = now;
+                return Ok(Arc::clone(block));
+            }
+        }
+        // Opened outside of the lock: two may open the same block, which costs a read and nothing else.
+        let block = Arc::new(self.opener.open(meta)?);
+        let mut cache = self.cache.lock();
+        cache.clock += 1;
+        let now = cache.clock;
+        cache.bytes += block.memory();
+        if let Some((old, _)) = cache.blocks.insert(meta.block_id, (Arc::clone(&block), now)) {
+            cache.bytes -= old.memory();
+        }
+        while cache.bytes > self.max_bytes && cache.blocks.len() > 1 {
+            let oldest = cache.blocks.iter().min_by_key(|(_, (_, used))| *used).map(|(id, _)| *id);
+            let Some((gone, _)) = oldest.and_then(|id| cache.blocks.remove(&id)) else { break };
+            cache.bytes -= gone.memory();
+        }
+        Ok(block)
+    }
+}

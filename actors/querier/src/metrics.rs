@@ -1,0 +1,35 @@
+//! What the querier counts. Names that Tempo has are Tempo's.
+
+use vivace_runtime::metrics::{Counter, Family, Gauge, Registry};
+
+/// Handles into the registry; clones count into the same series.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    blocklist: Family<Gauge, 1>,
+    compacted: Family<Gauge, 1>,
+    poll_errors: Counter,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &Registry) -> Self {
+        Self {
+            blocklist: registry.gauges("tempodb_blocklist_length", "Live blocks", ["tenant"]),
+            compacted: registry.gauges(
+                "tempodb_compacted_blocklist_length",
+                "Compacted blocks that are not deleted yet",
+                ["tenant"],
+            ),
+            poll_errors: registry
+                .counter("vivace_querier_blocklist_poll_errors_total", "Polls of the blocklist that failed"),
+        }
+    }
+
+    pub(crate) fn blocklist(&self, tenant: &str, live: usize, compacted: usize) {
+        self.blocklist.with([tenant]).set_count(live);
+        self.compacted.with([tenant]).set_count(compacted);
+    }
+
+    pub(crate) fn poll_failed(&self) {
+        self.poll_errors.inc();
+    }
+}

@@ -1,0 +1,196 @@
+//! The pages of a process: readiness, metrics, status.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get};
+use http::{HeaderMap, StatusCode, header};
+use tokio_util::sync::CancellationToken;
+use vivace_runtime::metrics::{CONTENT_TYPE, Registry};
+use vivace_runtime::{State as Life, Supervisor};
+
+use crate::config::Config;
+
+/// The Tempo API level that this version matches; Grafana switches features by it.
+pub(crate) const API_LEVEL: &str = "3.1.0";
+/// Parts that take longer to describe themselves are shown as busy.
+const OBSERVE: Duration = Duration::from_millis(500);
+
+/// What the pages show.
+pub(crate) struct Pages {
+    pub(crate) root: Supervisor,
+    pub(crate) registry: Registry,
+    pub(crate) config: Config,
+    pub(crate) stopping: CancellationToken,
+    /// Every path that the process answers, by name.
+    pub(crate) endpoints: Vec<(&'static str, String)>,
+}
+
+type Shared = State<Arc<Pages>>;
+
+impl Pages {
+    /// The routes; `prefix` goes before the build information only.
+    pub(crate) fn router(self, prefix: &str) -> Router {
+        let instrumented = self.config.server.register_instrumentation;
+        let pages = Arc::new(self);
+        let mut router = Router::new()
+            .route("/ready", any(ready))
+            .route("/status", get(status))
+            .route("/status/actors", get(actors))
+            .route("/status/{part}", get(status_part))
+            .route(&format!("{}/api/status/buildinfo", prefix.trim_end_matches('/')), get(buildinfo));
+        if instrumented {
+            router = router.route("/metrics", any(metrics));
+        }
+        router.fallback(not_found).with_state(pages)
+    }
+
+    /// Why the process is not ready, if it is not.
+    fn unready(&self) -> Option<String> {
+        if self.stopping.is_cancelled() {
+            return Some("Application is stopping".to_owned());
+        }
+        let services = self.root.services();
+        if services.iter().all(|service| service.state == Life::Running) {
+            return None;
+        }
+        let mut text = "Some services are not Running:".to_owned();
+        for state in [Life::Starting, Life::Running, Life::Stopping, Life::Stopped, Life::Failed] {
+            let count = services.iter().filter(|service| service.state == state).count();
+            if count > 0 {
+                write!(text, "\n{}: {count}", state.title()).unwrap_or(());
+            }
+        }
+        if services.iter().any(|service| service.name == "live-store" && service.state == Life::Starting) {
+            text.push_str("\nLiveStore not ready: live-store is starting");
+        }
+        Some(text)
+    }
+
+    fn version(&self) -> String {
+        format!(
+            "vivace, version {} (Tempo API level {API_LEVEL})\n  target:           {}\n  platform:         {}/{}\n",
+            env!("CARGO_PKG_VERSION"),
+            self.config.target,
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+        )
+    }
+
+    fn services(&self) -> String {
+        let services = self.root.services();
+        let mut rows: Vec<[String; 3]> = services
+            .into_iter()
+            .map(|service| [service.name, service.state.title().to_owned(), String::new()])
+            .collect();
+        rows.sort();
+        table(["SERVICE NAME", "STATUS", "FAILURE CASE"], &rows)
+    }
+
+    fn endpoint_table(&self) -> String {
+        let mut rows: Vec<[String; 2]> =
+            self.endpoints.iter().map(|(name, path)| [(*name).to_owned(), path.clone()]).collect();
+        rows.sort();
+        let mut text = table(["NAME", "PATH"], &rows);
+        text.push_str("\nAPI documentation: https://grafana.com/docs/tempo/latest/api_docs/\n");
+        text
+    }
+
+    fn part(&self, part: &str, mode: Option<&str>) -> Result<String, Response> {
+        let body = match part {
+            "version" => self.version(),
+            "services" => self.services(),
+            "endpoints" => self.endpoint_table(),
+            "config" => match mode.unwrap_or_default().parse() {
+                Ok(mode) => crate::config::render(&self.config, mode),
+                Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()),
+            },
+            other => {
+                let text = format!("there is no /status/{other}; there are version, services, endpoints, config, actors\n");
+                return Err((StatusCode::NOT_FOUND, text).into_response());
+            }
+        };
+        Ok(format!("GET /status/{part}\n{body}"))
+    }
+}
+
+fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max().unwrap_or_default()
+    };
+    let mut text = String::new();
+    let mut line = |cells: [&str; N]| {
+        for (column, cell) in cells.iter().enumerate() {
+            write!(text, "{}{cell:<width$}", if column == 0 { "" } else { " | " }, width = width(column)).unwrap_or(());
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    };
+    line(head);
+    for row in rows {
+        line(std::array::from_fn(|column| row[column].as_str()));
+    }
+    text
+}
+
+async fn ready(State(pages): Shared) -> Response {
+    match pages.unready() {
+        None => "ready\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(pages): Shared) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages.registry.render()).into_response()
+}
+
+async fn buildinfo() -> Response {
+    let info = serde_json::json!({
+        "version": API_LEVEL,
+        "revision": concat!("vivace-", env!("CARGO_PKG_VERSION")),
+        "branch": "",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+    });
+    ([(header::CONTENT_TYPE, "application/json")], format!("{info}\n")).into_response()
+}
+
+#[derive(serde::Deserialize)]
+struct Mode {
+    mode: Option<String>,
+}
+
+async fn status(State(pages): Shared, Query(query): Query<Mode>) -> Response {
+    let mut text = String::new();
+    for part in ["version", "services", "endpoints", "config"] {
+        match pages.part(part, query.mode.as_deref()) {
+            Ok(section) => text.push_str(&section),
+            Err(response) => return response,
+        }
+        text.push('\n');
+    }
+    text.into_response()
+}
+
+async fn status_part(State(pages): Shared, Path(part): Path<String>, Query(query): Query<Mode>) -> Response {
+    pages.part(&part, query.mode.as_deref()).map_or_else(|response| response, IntoResponse::into_response)
+}
+
+async fn actors(State(pages): Shared, headers: HeaderMap) -> Response {
+    let tree = pages.root.tree(OBSERVE).await;
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    if accept.contains("application/json") {
+        ([(header::CONTENT_TYPE, "application/json")], tree.render_json()).into_response()
+    } else {
+        Html(tree.render_html()).into_response()
+    }
+}
+
+async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+}

@@ -287,3 +287,65 @@ fn push_new(kept: &mut Vec<Predicate>, part: Predicate) {
         kept.push(part);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::field::Scope;
+
+    fn op() -> impl Strategy<Value = CompareOp> {
+        prop_oneof![
+            Just(CompareOp::Eq),
+            Just(CompareOp::NotEq),
+            Just(CompareOp::Less),
+            Just(CompareOp::LessEq),
+            Just(CompareOp::Greater),
+            Just(CompareOp::GreaterEq),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn bounds_never_rule_out_a_match(op in op(), literal in -3_i64..3, values in prop::collection::vec(-3_i64..3, 1..4), field in 0_usize..2) {
+            let field: Field = [Field::attribute(Scope::Span, "a"), Field::from(Intrinsic::Duration)][field].clone();
+            let (min, max) = (*values.iter().min().unwrap(), *values.iter().max().unwrap());
+            for literal in [super::Value::Int(literal), super::Value::Float(literal as f64 + 0.5)] {
+                let condition = Condition { field: field.clone(), test: Test::Compare(op, literal) };
+                if values.iter().any(|value| condition.matches(&super::Value::Int(*value))) {
+                    prop_assert!(condition.may_match_ints(min, max));
+                }
+                if values.iter().any(|value| condition.matches(&super::Value::Float(*value as f64))) {
+                    prop_assert!(condition.may_match_floats(min as f64, max as f64));
+                }
+            }
+        }
+
+        #[test]
+        fn string_bounds_never_rule_out_a_match(op in op(), values in prop::collection::vec("[ab]{0,3}", 1..4), literal in "[ab]{0,3}") {
+            let (min, max) = (values.iter().min().unwrap().as_bytes(), values.iter().max().unwrap().as_bytes());
+            let pattern = Arc::new(Pattern::new(&format!("{literal}.*")).unwrap());
+            for test in [Test::Compare(op, super::Value::str(&literal)), Test::Match(pattern.clone()), Test::NotMatch(pattern)] {
+                let condition = Condition { field: Intrinsic::Name.into(), test };
+                if values.iter().any(|value| condition.matches_str(value)) {
+                    prop_assert!(condition.may_match_strs(min, max), "{condition:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn predicates_simplify() {
+        let is =
+            |name: &str| Predicate::Is(Condition { field: Field::attribute(Scope::Any, name), test: Test::Exists });
+        assert_eq!(Predicate::all([Predicate::Always, is("a"), is("a")]), is("a"));
+        assert_eq!(Predicate::all([is("a"), Predicate::Never]), Predicate::Never);
+        assert_eq!(Predicate::any_of([is("a"), Predicate::Always]), Predicate::Always);
+        assert_eq!(Predicate::any_of([Predicate::Never, is("a")]), is("a"));
+        let nested = Predicate::all([is("a"), Predicate::all([is("b"), Predicate::any_of([is("c"), is("d")])])]);
+        assert_eq!(nested.required().len(), 2);
+        assert_eq!(nested.conditions().len(), 4);
+        assert!(!nested.may_match(&mut |condition| condition.field != Field::attribute(Scope::Any, "b")));
+    }
+}

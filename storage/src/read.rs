@@ -28,7 +28,6 @@ mod wire;
 
 pub use block::OpenBlock;
 pub use error::Error;
-pub(crate) use error::Result;
 pub use find::{find_trace, may_contain};
 pub use ranges::{BlockObjects, FileRanges, LocalBlock, MemoryBlock, Ranges};
 pub use source::{BlockCursor, BlockSource, LeafCost};

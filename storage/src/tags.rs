@@ -192,10 +192,14 @@ pub fn tag_values(
     }
     if let Field::Intrinsic(intrinsic) = field {
         match intrinsic {
-            Intrinsic::Status => return Ok(keywords(values, &["ok", "error", "unset"])),
+            Intrinsic::Status => {
+                keywords(values, &["ok", "error", "unset"]);
+                return Ok(());
+            }
             Intrinsic::Kind => {
                 let words = ["client", "server", "producer", "consumer", "internal", "unspecified"];
-                return Ok(keywords(values, &words));
+                keywords(values, &words);
+                return Ok(());
             }
             Intrinsic::Name
             | Intrinsic::StatusMessage

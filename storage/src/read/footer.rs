@@ -35,6 +35,9 @@ pub(crate) struct RowGroup {
     pub(crate) chunks: Vec<Chunk>,
 }
 
+/// Smallest and largest value in PLAIN form.
+pub(crate) type Bounds = (Box<[u8]>, Box<[u8]>);
+
 /// One column chunk.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -48,7 +51,7 @@ pub(crate) struct Chunk {
     /// Entries without a value, when the file says.
     pub(crate) nulls: Option<u64>,
     /// Smallest and largest value in PLAIN form, when the file says and both are short.
-    pub(crate) bounds: Option<(Box<[u8]>, Box<[u8]>)>,
+    pub(crate) bounds: Option<Bounds>,
     pub(crate) offset_index: Option<(u64, u32)>,
     pub(crate) column_index: Option<(u64, u32)>,
     /// Filled from the offset index; empty when the file has none.
@@ -281,7 +284,7 @@ fn chunk_meta(r: &mut Compact<'_>, leaf: &FileLeaf, file_size: u64) -> Result<Ch
     })
 }
 
-type Statistics = (Option<u64>, Option<(Box<[u8]>, Box<[u8]>)>);
+type Statistics = (Option<u64>, Option<Bounds>);
 
 /// Only the newer fields: the order of the older `min` and `max` is not defined for byte strings.
 fn statistics(r: &mut Compact<'_>) -> Result<Statistics> {
@@ -339,7 +342,7 @@ pub(crate) fn offset_index(buf: &[u8], rows: u32, chunk: &Chunk) -> Result<Vec<P
 }
 
 /// Smallest and largest value of each page, or none where the index does not say or says that there are only nulls.
-pub(crate) fn page_bounds(buf: &[u8]) -> Result<Vec<Option<(Box<[u8]>, Box<[u8]>)>>> {
+pub(crate) fn page_bounds(buf: &[u8]) -> Result<Vec<Option<Bounds>>> {
     let mut r = Compact::new(buf, "column index");
     let (mut null_pages, mut lows, mut highs) = (Vec::new(), Vec::new(), Vec::new());
     r.structure(|r, id, kind| {

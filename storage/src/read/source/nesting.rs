@@ -167,7 +167,7 @@ impl Nesting {
 }
 
 fn at(list: &[u32], index: u32) -> u32 {
-    list.get(to_usize(index)).or(list.last()).copied().unwrap_or(0)
+    list.get(to_usize(index)).or_else(|| list.last()).copied().unwrap_or(0)
 }
 
 /// A thing that is counted: it begins where the repetition level is at most `.0` and the definition level at least `.1`.

@@ -87,7 +87,7 @@ struct File {
     data: Bytes,
 }
 
-fn footer_of(data: &Bytes) -> crate::read::Result<File> {
+fn footer_of(data: &Bytes) -> crate::read::error::Result<File> {
     let size = data.len();
     let len = u32::from_le_bytes(data[size - 8..size - 4].try_into().unwrap()) as usize;
     let footer = Footer::parse(&data[size - 8 - len..size - 8], size as u64)?;
@@ -99,7 +99,7 @@ fn place(chunk: &footer::Chunk) -> (usize, usize) {
 }
 
 /// All pages of the only column, walking header by header.
-fn pages(file: &File) -> crate::read::Result<(Vec<Page>, Option<Arc<Values>>)> {
+fn pages(file: &File) -> crate::read::error::Result<(Vec<Page>, Option<Arc<Values>>)> {
     let leaf = &file.footer.leaves[0];
     let shape = LeafShape { physical: leaf.physical, max_rep: leaf.max_rep, max_def: leaf.max_def };
     let chunk = &file.footer.row_groups[0].chunks[0];

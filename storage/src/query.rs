@@ -7,11 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tonic::Status;
-use vivace_protocol::TraceId;
-use vivace_protocol::tempopb::{SearchTagsV2Scope, TagValue as TagValueMessage};
-use vivace_protocol::vivace::{TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply};
+use vivace_protocol::otlp::common::{AnyValue, ArrayValue, KeyValue, any_value};
+use vivace_protocol::tempopb::{
+    SearchMetrics, SearchTagsV2Scope, ServiceStats, Span, SpanSet, TagValue as TagValueMessage, TraceSearchMetadata,
+};
+use vivace_protocol::vivace::{SearchBatch, SearchJob, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply};
+use vivace_protocol::{SpanId, TraceId};
 use vivace_traceql::ast::{Body, Stage};
-use vivace_traceql::{Field, Predicate, Query, Scope, TimeRange};
+use vivace_traceql::{
+    self as traceql, Field, Merger, Predicate, Query, Scope, SearchError, SearchPlan, Source, TimeRange, TraceHit, Value,
+    format_duration,
+};
 
 use crate::tags::{TagLimits, TagNames, TagSet, TagSource, tag_values};
 use crate::{BlockSource, OpenBlock, read};
@@ -161,19 +167,103 @@ pub fn merge_tag_values(replies: Vec<TagValuesReply>, max_values: u32) -> TagVal
     merged
 }
 
-// TEMPORARY until the evaluator is in its place.
-pub fn search<S>(
-    _source: &S,
-    _job: &vivace_protocol::vivace::SearchJob,
-) -> Result<vivace_protocol::vivace::SearchBatch, Status> {
-    Ok(Default::default())
+/// What narrows the values of a tag: the conditions of a spanset filter, as far as they can be told span by span.
+fn filter(query: &str) -> Result<Predicate, Status> {
+    if query.is_empty() {
+        return Ok(Predicate::Always);
+    }
+    let query = Query::parse(query).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let plan = SearchPlan::new(&query).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(plan.spec(None).spans)
 }
-pub fn search_block(
-    _block: &Arc<OpenBlock>,
-    _job: &vivace_protocol::vivace::SearchJob,
-) -> Result<vivace_protocol::vivace::SearchBatch, Status> {
-    Ok(Default::default())
+
+/// The newest `limit` traces of a source that the query selects.
+///
+/// # Errors
+/// INVALID_ARGUMENT when the query is none or is not defined for the data, UNAVAILABLE when the source cannot be read.
+pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Status> {
+    let invalid = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
+    let query = Query::parse(&job.query).map_err(|error| invalid(&error))?;
+    let plan = SearchPlan::new(&query).map_err(|error| invalid(&error))?;
+    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    // The newest are kept whatever the order of the source, so that the same question has the same answer.
+    let mut merger = Merger::new(size(job.limit), true);
+    let window = window(job.start_unix_nano, job.end_unix_nano);
+    let stats = traceql::search(source, &plan, window, size(job.spans_per_span_set), &mut merger).map_err(|error| {
+        match error {
+            SearchError::Fetch(error) => unavailable(&error),
+            SearchError::Eval(error) => invalid(&error),
+        }
+    })?;
+    Ok(SearchBatch {
+        traces: merger.finish().into_iter().map(metadata).collect(),
+        metrics: Some(SearchMetrics {
+            inspected_traces: u32::try_from(stats.traces).unwrap_or(u32::MAX),
+            inspected_bytes: stats.bytes,
+            inspected_spans: stats.spans,
+            ..SearchMetrics::default()
+        }),
+        coverage: None,
+    })
 }
-fn filter(_query: &str) -> Result<Predicate, Status> {
-    Ok(Predicate::Always)
+
+/// [`search`] of a block.
+///
+/// # Errors
+/// As there.
+pub fn search_block(block: &Arc<OpenBlock>, job: &SearchJob) -> Result<SearchBatch, Status> {
+    search(&BlockSource::new(Arc::clone(block)), job)
+}
+
+fn metadata(hit: TraceHit) -> TraceSearchMetadata {
+    let span_sets: Vec<_> = hit.span_sets.iter().map(span_set).collect();
+    TraceSearchMetadata {
+        trace_id: TraceId(hit.trace_id).to_string(),
+        root_service_name: hit.root_service.to_string(),
+        root_trace_name: hit.root_name.to_string(),
+        start_time_unix_nano: hit.start_ns,
+        duration_ms: u32::try_from(hit.duration_ns / 1_000_000).unwrap_or(u32::MAX),
+        span_set: None,
+        span_sets,
+        service_stats: hit
+            .service_stats
+            .into_iter()
+            .map(|stat| {
+                (stat.service.to_string(), ServiceStats { span_count: stat.spans, error_count: stat.errors })
+            })
+            .collect(),
+    }
+}
+
+fn span_set(set: &traceql::SpanSet) -> SpanSet {
+    let spans = set.spans.iter().map(|span| Span {
+        span_id: SpanId(span.id).to_string(),
+        name: span.name.to_string(),
+        start_time_unix_nano: span.start_ns,
+        duration_nanos: span.duration_ns,
+        attributes: span.attributes.iter().map(key_value).collect(),
+    });
+    SpanSet { spans: spans.collect(), matched: set.matched, attributes: set.attributes.iter().map(key_value).collect() }
+}
+
+fn key_value((key, value): &(Arc<str>, Value)) -> KeyValue {
+    KeyValue { key: key.to_string(), value: Some(AnyValue { value: any_value(value) }), ..KeyValue::default() }
+}
+
+/// Durations, statuses and kinds are shown as text.
+fn any_value(value: &Value) -> Option<any_value::Value> {
+    use any_value::Value as Any;
+    Some(match value {
+        Value::Nil => return None,
+        Value::Int(value) => Any::IntValue(*value),
+        Value::Float(value) => Any::DoubleValue(*value),
+        Value::Str(value) => Any::StringValue(value.to_string()),
+        Value::Bool(value) => Any::BoolValue(*value),
+        Value::Duration(nanos) => Any::StringValue(format_duration(*nanos)),
+        Value::Status(status) => Any::StringValue(status.as_str().to_owned()),
+        Value::Kind(kind) => Any::StringValue(kind.as_str().to_owned()),
+        Value::List(values) => Any::ArrayValue(ArrayValue {
+            values: values.iter().map(|value| AnyValue { value: any_value(value) }).collect(),
+        }),
+    })
 }

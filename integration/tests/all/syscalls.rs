@@ -82,7 +82,7 @@ fn acks_follow_their_fdatasync_and_segments_go_after_their_blocks() {
     let ack = |c: &Call| {
         ["write", "writev", "sendto", "sendmsg"].contains(&c.name.as_str()) && c.text.contains("HTTP/1.1 200 OK")
     };
-    let segment = |c: &Call| c.text.contains("/wal/") && c.text.contains(".seg");
+    let segment = |c: &Call| c.text.contains("/wal/log/0/") && c.text.contains(".log");
     let mut acks = 0;
     let mut unsynced = HashSet::new();
     let mut synced_since_ack = false;

@@ -15,6 +15,44 @@ use crate::respond::{self, Form, Refusal};
 
 const SCOPES: [&str; 9] = ["", "none", "span", "resource", "event", "link", "instrumentation", "trace", "intrinsic"];
 
+/// The names that queries know besides attributes.
+const INTRINSICS: [&str; 25] = [
+    "duration",
+    "event:name",
+    "event:timeSinceStart",
+    "instrumentation:name",
+    "instrumentation:version",
+    "kind",
+    "link:spanID",
+    "link:traceID",
+    "name",
+    "rootName",
+    "rootServiceName",
+    "span:duration",
+    "span:id",
+    "span:kind",
+    "span:name",
+    "span:parentID",
+    "span:status",
+    "span:statusMessage",
+    "status",
+    "statusMessage",
+    "trace:duration",
+    "trace:id",
+    "trace:rootName",
+    "trace:rootService",
+    "traceDuration",
+];
+
+/// Adds the intrinsics where they are asked for.
+fn with_intrinsics(mut scopes: Vec<tempopb::SearchTagsV2Scope>, plan: &TagPlan) -> Vec<tempopb::SearchTagsV2Scope> {
+    if matches!(plan.scope.as_str(), "" | "none" | "intrinsic") {
+        let tags = INTRINSICS.iter().map(|name| (*name).to_owned()).collect();
+        scopes.push(tempopb::SearchTagsV2Scope { name: "intrinsic".to_owned(), tags });
+    }
+    scopes
+}
+
 fn plan(api: &Api, request: &Request, filter: bool) -> Result<TagPlan, Refusal> {
     let params = &request.params;
     let window = params::window(params, &api.time_rules(&request.tenants[0]), true)?;
@@ -41,9 +79,9 @@ fn metrics(inspected_bytes: u64) -> Option<tempopb::MetadataMetrics> {
 pub(crate) async fn names_v1(api: &Api, request: Request) -> Result<Response, Refusal> {
     let plan = plan(api, &request, false)?;
     let (scopes, inspected, covered) = api.0.tag_names(&request.tenants, &plan).await?;
-    let intrinsics = plan.scope == "intrinsic";
-    let names: BTreeSet<String> =
-        scopes.into_iter().filter(|s| intrinsics || s.name != "intrinsic").flat_map(|s| s.tags).collect();
+    // The first API shows intrinsics only to who asks for nothing else.
+    let scopes = if plan.scope == "intrinsic" { with_intrinsics(scopes, &plan) } else { scopes };
+    let names: BTreeSet<String> = scopes.into_iter().flat_map(|s| s.tags).collect();
     let limit = if plan.limit == 0 { usize::MAX } else { usize::try_from(plan.limit).unwrap_or(usize::MAX) };
     let answer =
         tempopb::SearchTagsResponse { tag_names: names.into_iter().take(limit).collect(), metrics: metrics(inspected) };
@@ -57,6 +95,7 @@ pub(crate) async fn names_v1(api: &Api, request: Request) -> Result<Response, Re
 pub(crate) async fn names_v2(api: &Api, request: Request) -> Result<Response, Refusal> {
     let plan = plan(api, &request, true)?;
     let (scopes, inspected, covered) = api.0.tag_names(&request.tenants, &plan).await?;
+    let scopes = with_intrinsics(scopes, &plan);
     let answer = tempopb::SearchTagsV2Response { scopes, metrics: metrics(inspected) };
     let body: bytes::Bytes = match request.form {
         Form::Protobuf => answer.encode_to_vec().into(),

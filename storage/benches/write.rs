@@ -2,7 +2,15 @@
 //!
 //! Input: traces of 8 spans in two resources, spans of about 470 encoded bytes with 13 attributes: some of few values
 //! (methods, status codes, routes), some of many (ids, addresses, sizes, queries). Everything runs on one core, nothing is
-//! written to disk. The size is printed before the measurement.
+//! written to disk. The size is printed before the measurement, each column's with `VIVACE_BENCH_COLUMNS=1`.
+//!
+//! 2026-11-20, two virtual cores: 2.46 µs a span (407 000 spans a second on one core), 531 bytes a span encoded, 49.6 stored.
+
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::unwrap_used,
+    reason = "the input is made here, so numbers are small and nothing fails"
+)]
 
 use std::hint::black_box;
 

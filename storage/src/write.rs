@@ -47,6 +47,11 @@ use row_group::RowGroup;
 use shredder::Shredder;
 use trace::Trace;
 
+/// Row groups end here whatever was configured: offsets into a dictionary have 32 bits.
+const MAX_ROW_GROUP_BYTES: u64 = 512 * 1024 * 1024;
+/// So do rows.
+const MAX_TRACE_BYTES: usize = 512 * 1024 * 1024;
+
 /// Why a trace was not added or a block not finished.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -85,12 +90,12 @@ pub struct BlockSpec {
     /// Columns of their own for these attributes; the order is data.
     pub dedicated: DedicatedColumns,
     /// A row group ends with the row that brings the encoded traces in it to this size. Row groups are the unit of
-    /// search jobs; larger ones hold more in memory while they are written (about a quarter of this).
+    /// search jobs; larger ones hold more in memory while they are written (about a quarter of this). At most 512 MiB.
     pub row_group_bytes: u64,
     /// A page ends with the row that brings the largest waiting page of its group to this size before compression.
     /// Smaller pages make looking up one trace cheaper and the block larger.
     pub page_bytes: usize,
-    /// At most this much of a trace's parts goes into its row; the rest is handed back.
+    /// At most this much of a trace's parts goes into its row; the rest is handed back. At most 512 MiB.
     pub max_trace_bytes: usize,
     /// Bits of one bloom shard in bytes, and the share of absent ids it lets through.
     pub bloom: BloomSpec,
@@ -198,7 +203,7 @@ impl BlockWriter {
 
     /// Adds the next row. `parts` are encoded messages whose field 1 repeats OTLP `ResourceSpans` (`tempopb.Trace`, also
     /// `TracesData`), all of the trace `id`; ids ascend from call to call. Parts beyond the row's limit come back; the
-    /// first is taken whatever its size, so that every call makes progress.
+    /// first is taken whatever its size, so that every call makes progress. Parts without a span make no row.
     pub fn add_trace(&mut self, id: [u8; 16], parts: &[Bytes]) -> Result<AddedTrace, Error> {
         if let Some(previous) = self.ids.last().filter(|previous| **previous >= id) {
             let previous = u128::from_be_bytes(*previous);
@@ -208,6 +213,10 @@ impl BlockWriter {
         let mut trace = std::mem::take(&mut self.trace).recycle();
         for part in taken {
             trace.read(part)?;
+        }
+        if trace.spans.is_empty() {
+            self.trace = trace.recycle();
+            return Ok(AddedTrace { leftover: leftover.to_vec(), ..AddedTrace::default() });
         }
         trace.settle();
         let summary = self.shredder.put(&id, &trace, &mut self.group);
@@ -224,7 +233,7 @@ impl BlockWriter {
         self.end = self.end.max(summary.end);
         self.group_bytes += taken.iter().map(|part| part.len() as u64).sum::<u64>();
         self.group.end_row(self.spec.page_bytes, &mut self.room)?;
-        if self.group_bytes >= self.spec.row_group_bytes {
+        if self.group_bytes >= self.spec.row_group_bytes.min(MAX_ROW_GROUP_BYTES) {
             self.cut_row_group()?;
         }
         Ok(added)
@@ -234,7 +243,7 @@ impl BlockWriter {
         let mut total = 0;
         let fitting = parts.iter().take_while(|part| {
             total += part.len();
-            total <= self.spec.max_trace_bytes
+            total <= self.spec.max_trace_bytes.min(MAX_TRACE_BYTES)
         });
         fitting.count().max(1).min(parts.len())
     }

@@ -2,10 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-use super::{
-    Error,
-    wire::{Fields, Wire},
-};
+use super::wire::{Damaged, Fields, Wire};
 
 /// Deeper nesting is cut off with an unset value: it would only serve to exhaust the stack.
 const MAX_DEPTH: u32 = 64;
@@ -35,7 +32,7 @@ pub(super) enum Scalar {
 impl<'a> AnyValue<'a> {
     /// Reads an encoded `AnyValue`; of several values the last counts, as protobuf demands of a oneof.
     #[inline]
-    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Damaged> {
         let (mut fields, mut value) = (Fields::of(message), Self::Unset);
         while let Some((number, wire)) = fields.next()? {
             value = match (number, wire) {
@@ -90,7 +87,7 @@ impl<'a> AnyValue<'a> {
                     _ if value.is_nan() => out.extend_from_slice(br#""NaN""#),
                     f64::INFINITY => out.extend_from_slice(br#""Infinity""#),
                     f64::NEG_INFINITY => out.extend_from_slice(br#""-Infinity""#),
-                    _ => out.extend_from_slice(plain_number(value).as_bytes()),
+                    _ => out.extend_from_slice(value.to_string().as_bytes()),
                 }
             }
             Self::Bytes(value) => {
@@ -125,11 +122,6 @@ impl<'a> AnyValue<'a> {
         }
         out.push(b'}');
     }
-}
-
-/// Whole numbers without a fraction, as Go prints them.
-fn plain_number(value: f64) -> String {
-    format!("{value}")
 }
 
 fn comma(start: usize, out: &mut Vec<u8>) {
@@ -182,7 +174,7 @@ pub(super) struct KeyValue<'a> {
 impl<'a> KeyValue<'a> {
     /// Reads an encoded `KeyValue`.
     #[inline]
-    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn parse(message: &'a [u8]) -> Result<Self, Damaged> {
         let mut fields = Fields::of(message);
         let (mut key, mut value) = (&[][..], AnyValue::Unset);
         while let Some((number, wire)) = fields.next()? {

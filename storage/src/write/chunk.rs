@@ -62,7 +62,9 @@ fn plan(leaf: &Leaf) -> (Values, Codec) {
         LeafType::Bool => (Values::Bool { values: Vec::new(), bounds: None }, Codec::Zstd),
         LeafType::Bytes => {
             let values = Values::Bytes { lengths: Vec::new(), data: Vec::new(), bounds: None, bounded: true };
-            (values, if name == "ParentSpanID" { Codec::Zstd } else { Codec::None })
+            // Siblings share their parent's id, and links are rare: most of that column is levels. The rest is random.
+            let random = matches!(leaf.path.as_str(), "TraceID" | "rs.ss.Spans.SpanID");
+            (values, if random { Codec::None } else { Codec::Zstd })
         }
         // Mostly empty or a few sentences again and again, though Tempo stores them as text that does not repeat.
         LeafType::Text

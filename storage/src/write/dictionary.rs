@@ -61,7 +61,7 @@ impl Dictionary {
 
     #[cold]
     fn insert(&mut self, value: &[u8], hash: u32, at: usize) -> u32 {
-        // A row group is cut long before either number can overflow; see `Limits` in the block writer.
+        // A row group is cut at half a GiB at the latest, long before either number can overflow.
         let id = u32::try_from(self.starts.len()).expect("fewer values than bytes of a row group");
         let length = u32::try_from(value.len()).expect("a value is shorter than a part of a trace");
         self.page.extend_from_slice(&length.to_le_bytes());

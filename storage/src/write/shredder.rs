@@ -73,7 +73,7 @@ impl Shredder {
         all.into_iter().for_each(Keys::reset);
     }
 
-    /// Appends one row.
+    /// Appends one row; the trace has at least one span.
     pub(super) fn put(&mut self, id: &[u8; 16], trace: &Trace<'_>, group: &mut RowGroup) -> Summary {
         self.damaged = 0;
         let places: Vec<Place<'_>> =
@@ -83,11 +83,6 @@ impl Shredder {
         let summary = put_trace(id, trace, group);
         let batches = trace.groups(0..trace.spans.len(), |span| trace.resource_of(trace.scope_of(span)));
         put_stats(trace, &batches, group);
-        if batches.is_empty() {
-            group.resource.skip(0, 0);
-            group.resource_attrs.skip_holding(0, 0);
-            skip_scopes(group);
-        }
         for (position, batch) in batches.into_iter().enumerate() {
             self.put_batch(trace, batch, u8::from(position > 0), group);
         }
@@ -283,17 +278,6 @@ impl<'a> Link<'a> {
     }
 }
 
-fn skip_scopes(group: &mut RowGroup) {
-    group.scope.skip(0, 0);
-    group.span.skip(0, 0);
-    group.event.skip(0, 0);
-    group.link.skip(0, 0);
-    group.scope_attrs.skip_holding(0, 0);
-    group.span_attrs.skip_holding(0, 0);
-    group.event_attrs.skip_holding(0, 0);
-    group.link_attrs.skip_holding(0, 0);
-}
-
 fn put_trace(id: &[u8; 16], trace: &Trace<'_>, group: &mut RowGroup) -> Summary {
     let starts = trace.spans.iter().map(|span| span.start).filter(|start| *start != 0);
     let start = starts.min().unwrap_or(0);
@@ -334,9 +318,6 @@ fn put_stats(trace: &Trace<'_>, batches: &[Range<usize>], group: &mut RowGroup) 
         })
         .collect();
     stats.sort_unstable();
-    if stats.is_empty() {
-        group.stats.skip(0, 0);
-    }
     for (position, services) in stats.chunk_by(|a, b| a.0 == b.0).enumerate() {
         group.stats.enter(u8::from(position > 0));
         let chunks = &mut group.stats.chunks;

@@ -3,10 +3,9 @@
 use std::{collections::HashMap, hash::BuildHasher, ops::Range};
 
 use super::{
-    Error,
     any_value::{AnyValue, KeyValue},
     nested_set::short_id,
-    wire::Fields,
+    wire::{Damaged, Fields},
 };
 
 /// A resource of some part.
@@ -128,7 +127,7 @@ impl<'a> Trace<'a> {
 
     /// Reads one part: an encoded message whose field 1 repeats `ResourceSpans`. After an error the trace is to be
     /// recycled.
-    pub(super) fn read(&mut self, part: &'a [u8]) -> Result<(), Error> {
+    pub(super) fn read(&mut self, part: &'a [u8]) -> Result<(), Damaged> {
         let mut fields = Fields::of(part);
         while let Some((number, wire)) = fields.next()? {
             if number == 1 {
@@ -138,7 +137,7 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn read_batch(&mut self, batch: &'a [u8]) -> Result<(), Error> {
+    fn read_batch(&mut self, batch: &'a [u8]) -> Result<(), Damaged> {
         let own = position(&self.resources);
         self.resources.push(Resource { attributes: (0, 0), dropped: 0, service: &[], same_as: own });
         let mut fields = Fields::of(batch);
@@ -152,7 +151,7 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn read_resource(&mut self, message: &'a [u8], own: u32) -> Result<Resource<'a>, Error> {
+    fn read_resource(&mut self, message: &'a [u8], own: u32) -> Result<Resource<'a>, Damaged> {
         let (from, mut dropped) = (position(&self.attributes), 0);
         let mut fields = Fields::of(message);
         while let Some((number, wire)) = fields.next()? {
@@ -167,7 +166,7 @@ impl<'a> Trace<'a> {
         Ok(Resource { attributes, dropped, service, same_as: own })
     }
 
-    fn read_scope_spans(&mut self, message: &'a [u8], resource: u32) -> Result<(), Error> {
+    fn read_scope_spans(&mut self, message: &'a [u8], resource: u32) -> Result<(), Damaged> {
         let own = position(&self.scopes);
         let empty = (position(&self.attributes), position(&self.attributes));
         self.scopes.push(Scope { resource, name: &[], version: &[], attributes: empty, dropped: 0, same_as: own });
@@ -182,7 +181,7 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn read_scope(&mut self, message: &'a [u8], own: u32) -> Result<(), Error> {
+    fn read_scope(&mut self, message: &'a [u8], own: u32) -> Result<(), Damaged> {
         let from = position(&self.attributes);
         let mut fields = Fields::of(message);
         while let Some((number, wire)) = fields.next()? {
@@ -199,7 +198,7 @@ impl<'a> Trace<'a> {
         Ok(())
     }
 
-    fn read_span(&mut self, message: &'a [u8], scope: u32) -> Result<(), Error> {
+    fn read_span(&mut self, message: &'a [u8], scope: u32) -> Result<(), Damaged> {
         let mut span = Span { scope, ..Span::default() };
         let from = (position(&self.attributes), position(&self.events), position(&self.links));
         let mut fields = Fields::of(message);
@@ -380,7 +379,7 @@ fn service_of<'a>(attributes: &[&'a [u8]]) -> &'a [u8] {
     }
 }
 
-fn read_status(message: &[u8]) -> Result<(u64, &[u8]), Error> {
+fn read_status(message: &[u8]) -> Result<(u64, &[u8]), Damaged> {
     let (mut code, mut text, mut fields) = (0, &[][..], Fields::of(message));
     while let Some((number, wire)) = fields.next()? {
         match number {

@@ -258,8 +258,7 @@ impl Values {
     }
 }
 
-/// Width of the dictionary numbers of a page, rounded up to whole bytes where the compressor then finds more repetition
-/// than the packing saved.
+/// Width of the dictionary numbers of a page: as many bits as the numbers given so far need, so early pages are narrower.
 fn bits_of(dictionary: &Dictionary) -> u32 {
     let last = u32::try_from(dictionary.len().saturating_sub(1)).expect("numbers are u32");
     hybrid::bits_for(last).max(1)

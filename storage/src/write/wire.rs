@@ -1,6 +1,15 @@
 //! Walks the fields of an encoded protobuf message without building anything.
 
-use super::Error;
+/// The message ends within a field or holds what no message of these may hold. Kept this small, and apart from the
+/// writer's errors, since it is part of every step over every field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Damaged;
+
+impl From<Damaged> for super::Error {
+    fn from(_: Damaged) -> Self {
+        Self::Wire
+    }
+}
 
 /// One field's content. Groups do not occur in the messages read here and are refused.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,27 +58,27 @@ impl<'a> Fields<'a> {
 
     /// The next field's number and content, or `None` at the end.
     #[inline]
-    pub(super) fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<(u32, Wire<'a>)>, Damaged> {
         if self.rest.is_empty() {
             return Ok(None);
         }
         let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).map_err(|_too_large| Error::Wire)?;
+        let number = u32::try_from(tag >> 3).map_err(|_too_large| Damaged)?;
         let content = match tag & 7 {
             0 => Wire::Varint(self.varint()?),
             1 => Wire::Fixed64(u64::from_le_bytes(self.array()?)),
             2 => {
-                let length = usize::try_from(self.varint()?).map_err(|_too_large| Error::Wire)?;
+                let length = usize::try_from(self.varint()?).map_err(|_too_large| Damaged)?;
                 Wire::Bytes(self.take(length)?)
             }
             5 => Wire::Fixed32(u32::from_le_bytes(self.array()?)),
-            _ => return Err(Error::Wire),
+            _ => return Err(Damaged),
         };
         Ok(Some((number, content)))
     }
 
     #[inline]
-    fn varint(&mut self) -> Result<u64, Error> {
+    fn varint(&mut self) -> Result<u64, Damaged> {
         if let [first, rest @ ..] = self.rest
             && *first < 0x80
         {
@@ -84,19 +93,19 @@ impl<'a> Fields<'a> {
                 return Ok(value);
             }
         }
-        Err(Error::Wire)
+        Err(Damaged)
     }
 
     #[inline]
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Error> {
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Error::Wire)?;
+    fn take(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Damaged)?;
         self.rest = rest;
         Ok(taken)
     }
 
     #[inline]
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
-        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Error::Wire)?;
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(Damaged)?;
         self.rest = rest;
         Ok(*taken)
     }

@@ -38,16 +38,32 @@ impl Ledger {
         self.outcomes.iter().filter(|(_, o)| **o == Outcome::Acknowledged).map(|(s, _)| *s).collect()
     }
 
-    /// Asks for every trace of the acknowledged requests and fails on the first span that is missing or there twice.
+    /// The last `newest` acknowledged requests below `before`, and about `others` of the earlier ones, evenly chosen: what
+    /// a crash can take is at the end, but everything is sampled.
+    #[must_use]
+    pub fn sample(&self, newest: usize, others: usize) -> Vec<u64> {
+        let all = self.acknowledged();
+        let (early, late) = all.split_at(all.len().saturating_sub(newest));
+        let stride = early.len().div_ceil(others.max(1)).max(1);
+        early.iter().step_by(stride).chain(late).copied().collect()
+    }
+
+    /// Asks for every trace of the given requests and fails on the first span that is missing or there twice.
     ///
-    /// Every `stride`-th trace is checked; 1 checks all.
+    /// Every `stride`-th trace of a request is checked; 1 checks all.
     ///
     /// # Errors
     /// Names the request, the trace and what is wrong with it.
-    pub fn verify(&self, http: SocketAddr, template: &Template, stride: usize) -> anyhow::Result<usize> {
+    pub fn verify(
+        &self,
+        sequences: &[u64],
+        http: SocketAddr,
+        template: &Template,
+        stride: usize,
+    ) -> anyhow::Result<usize> {
         let mut connection = Connection::open(http, Duration::from_secs(30)).context("connect")?;
         let mut checked = 0;
-        for sequence in self.acknowledged() {
+        for &sequence in sequences {
             for trace in (0..template.trace_count()).step_by(stride) {
                 let id = load::trace_id(self.seed, sequence, trace);
                 let expected: BTreeSet<Vec<u8>> =

@@ -315,8 +315,7 @@ mod tests {
         use prost::Message;
         let mut template = Template::new(3, 100);
         let body = template.fill(7, 42, 1_700_000_000_000_000_000).to_vec();
-        let request =
-            vivace_protocol::otlp::collector::ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+        let request = vivace_protocol::otlp::collector::ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
         let mut seen: Vec<(Vec<u8>, Vec<u8>)> = request
             .resource_spans
             .iter()

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::TenantLimits;
 use arc_swap::ArcSwap;
 use vivace_protocol::TenantId;
 use vivace_runtime::config::{ColumnScope, ColumnType, DedicatedColumn as ColumnConfig, Limits};
-use crate::config::TenantLimits;
 use vivace_storage::{DedicatedColumn, DedicatedScope, ValueType};
 
 /// The limits of tenants. Replaced as a whole when the runtime file changes.

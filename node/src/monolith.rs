@@ -16,7 +16,7 @@ use vivace_runtime::telemetry::{export_actors, export_process};
 use vivace_runtime::{
     Bounds, Clock, Compute, Disk, EndpointRouter, Failure, Listen, Network, Process, Rng, Server, ServerLimits, StdDisk,
 };
-use vivace_storage::{Backend, BlockMeta, ReadError, LocalBlock, OpenBlock};
+use vivace_storage::{Backend, BlockMeta, LocalBlock, OpenBlock, ReadError};
 
 use crate::config::Config;
 use crate::limits::Overrides;
@@ -92,7 +92,9 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
     let trace = &config.storage.trace;
     if trace.backend != "local" {
         let backend = &trace.backend;
-        return Err(Failure::new(format!("storage.trace.backend: unknown backend {backend:?}; this version has: local")));
+        return Err(Failure::new(format!(
+            "storage.trace.backend: unknown backend {backend:?}; this version has: local"
+        )));
     }
     if trace.local.path.is_empty() {
         return Err(Failure::new("storage.trace.local.path is empty: say where blocks are kept"));
@@ -101,9 +103,8 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
     let backend = Backend::local(&root)?;
     let wal = Path::new(&config.live_store.wal.path).to_path_buf();
     let disk: Arc<dyn Disk> = Arc::new(StdDisk);
-    disk.create_dir_all(&wal).map_err(|error| {
-        Failure::new(format!("live_store.wal.path: create {}: {error}", wal.display()))
-    })?;
+    disk.create_dir_all(&wal)
+        .map_err(|error| Failure::new(format!("live_store.wal.path: create {}: {error}", wal.display())))?;
 
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let background = Compute::new("viv-background", 1, Bounds::messages(1024))?;

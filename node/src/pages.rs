@@ -110,7 +110,8 @@ impl Pages {
                 Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()),
             },
             other => {
-                let text = format!("there is no /status/{other}; there are version, services, endpoints, config, actors\n");
+                let text =
+                    format!("there is no /status/{other}; there are version, services, endpoints, config, actors\n");
                 return Err((StatusCode::NOT_FOUND, text).into_response());
             }
         };
@@ -119,9 +120,8 @@ impl Pages {
 }
 
 fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max().unwrap_or_default()
-    };
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].len()).chain([head[column].len()]).max().unwrap_or_default();
     let mut text = String::new();
     let mut line = |cells: [&str; N]| {
         for (column, cell) in cells.iter().enumerate() {

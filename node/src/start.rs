@@ -148,7 +148,11 @@ fn probe(url: &str) -> std::io::Result<u16> {
     let wrong = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, what.to_owned());
     let rest = url.strip_prefix("http://").ok_or_else(|| wrong("only http:// is asked"))?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let address = if host.rsplit(']').next().is_some_and(|port| port.contains(':')) { host.to_owned() } else { format!("{host}:80") };
+    let address = if host.rsplit(']').next().is_some_and(|port| port.contains(':')) {
+        host.to_owned()
+    } else {
+        format!("{host}:80")
+    };
     let mut last = wrong("the name has no address");
     for address in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, HEALTH_TIMEOUT) {

@@ -35,6 +35,28 @@ pub enum Error {
     },
 }
 
+/// Bytes of a shard that say how it is laid out.
+pub(crate) const HEADER: std::ops::Range<u64> = 0..24;
+
+/// The bytes of a shard with this header that decide about one id: an id is certainly absent unless every
+/// byte has the bit of its mask.
+pub(crate) fn probes(header: &[u8], id: &[u8; 16]) -> Result<Vec<(std::ops::Range<u64>, u8)>, Error> {
+    let number = |at: usize| header.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    let (Some(bits), Some(hashes), Some(length)) = (number(0), number(8), number(16)) else {
+        return Err(Error::CutShort(header.len()));
+    };
+    if bits == 0 || bits != length || hashes > 64 {
+        return Err(Error::Header { bits, hashes, length });
+    }
+    Ok(positions(id, bits, hashes)
+        .map(|bit| {
+            // Words are big-endian, bits count from the low end of a word.
+            let byte = HEADER.end + bit / 64 * 8 + 7 - bit % 64 / 8;
+            (byte..byte + 1, 1 << (bit % 8))
+        })
+        .collect())
+}
+
 /// The shard that holds `id` when there are `shards` of them (at least one).
 pub fn shard_of(id: &[u8; 16], shards: u32) -> u32 {
     let mut hash: u32 = 0x811c_9dc5;

@@ -15,11 +15,11 @@ use vivace_protocol::vivace::{SearchBatch, SearchJob, TagNamesJob, TagNamesReply
 use vivace_protocol::{SpanId, TraceId};
 use vivace_traceql::ast::{Body, Stage};
 use vivace_traceql::{
-    self as traceql, Field, Merger, Predicate, Query, Scope, SearchError, SearchPlan, Source, TimeRange, TraceHit, Value,
-    format_duration,
+    self as traceql, Cursor, Field, Intrinsic, Merger, Predicate, Query, Scope, SearchError, SearchPlan, Source,
+    TimeRange, TraceHit, Value, format_duration,
 };
 
-use crate::tags::{TagLimits, TagNames, TagSet, TagSource, tag_values};
+use crate::tags::{TagLimits, TagNames, TagSet, TagSource, TagValue, tag_values};
 use crate::{BlockSource, OpenBlock, read};
 
 /// The trace as stored, an encoded `tempopb.Trace`.
@@ -131,17 +131,65 @@ pub fn parse_field(text: &str) -> Result<Field, String> {
 /// INVALID_ARGUMENT when the tag is none, UNAVAILABLE when the source cannot be read.
 pub fn tag_values_of(source: &impl TagSource, job: &TagValuesJob) -> Result<TagValuesReply, Status> {
     let field = parse_field(&job.tag).map_err(Status::invalid_argument)?;
-    let filter = filter(&job.query)?;
     let mut values = TagSet::new(limits(job.max_values));
-    // Without a filter every value of the source is meant: sources know them without looking at spans.
-    let window = if filter == Predicate::Always { None } else { window(job.start_unix_nano, job.end_unix_nano) };
-    tag_values(source, &field, &filter, window, &mut values).map_err(|error| unavailable(&error))?;
+    let window = window(job.start_unix_nano, job.end_unix_nano);
+    if job.query.is_empty() {
+        // Without a filter every value of the source is meant: sources know them without looking at spans.
+        tag_values(source, &field, &Predicate::Always, None, &mut values).map_err(|error| unavailable(&error))?;
+    } else if matches!(field, Field::Intrinsic(Intrinsic::Status | Intrinsic::Kind)) {
+        tag_values(source, &field, &Predicate::Always, window, &mut values).map_err(|error| unavailable(&error))?;
+    } else {
+        selected_values(source, &field, job, window, &mut values)?;
+    }
     let values = values
         .into_entries()
         .into_iter()
         .map(|value| TagValueMessage { r#type: value.kind.as_str().to_owned(), value: value.value })
         .collect();
     Ok(TagValuesReply { values, ..TagValuesReply::default() })
+}
+
+/// The values on the spans that a query selects.
+fn selected_values(
+    source: &impl Source,
+    field: &Field,
+    job: &TagValuesJob,
+    window: Option<TimeRange>,
+    values: &mut TagSet<TagValue>,
+) -> Result<(), Status> {
+    let text = format!("{} | select({})", job.query, job.tag);
+    let query = Query::parse(&text).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let plan = SearchPlan::new(&query).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let mut cursor = source.fetch(&plan.spec(window)).map_err(|error| unavailable(&error))?;
+    let mut evaluator = plan.evaluator();
+    let key = field.result_key();
+    while !values.is_full()
+        && let Some(batch) = cursor.next().map_err(|error| unavailable(&error))?
+    {
+        let survivors = evaluator.evaluate(&batch).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let hits = plan.hits(&batch, &survivors, usize::MAX, &mut cursor).map_err(|error| unavailable(&error))?;
+        for hit in hits {
+            let mut insert = |value: &Value| {
+                if let Some(value) = TagValue::of(value) {
+                    let bytes = value.value.len();
+                    values.insert(value, bytes);
+                }
+            };
+            match field {
+                Field::Intrinsic(Intrinsic::RootName) => insert(&Value::str(&hit.root_name)),
+                Field::Intrinsic(Intrinsic::RootServiceName) => insert(&Value::str(&hit.root_service)),
+                _ => {
+                    for span in hit.span_sets.iter().flat_map(|set| &set.spans) {
+                        if matches!(field, Field::Intrinsic(Intrinsic::Name)) {
+                            insert(&Value::str(&span.name));
+                        }
+                        span.attributes.iter().filter(|(name, _)| *name == key).for_each(|(_, value)| insert(value));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// [`tag_values_of`] a block.
@@ -167,16 +215,6 @@ pub fn merge_tag_values(replies: Vec<TagValuesReply>, max_values: u32) -> TagVal
     merged
 }
 
-/// What narrows the values of a tag: the conditions of a spanset filter, as far as they can be told span by span.
-fn filter(query: &str) -> Result<Predicate, Status> {
-    if query.is_empty() {
-        return Ok(Predicate::Always);
-    }
-    let query = Query::parse(query).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let plan = SearchPlan::new(&query).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(plan.spec(None).spans)
-}
-
 /// The newest `limit` traces of a source that the query selects.
 ///
 /// # Errors
@@ -189,12 +227,13 @@ pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Stat
     // The newest are kept whatever the order of the source, so that the same question has the same answer.
     let mut merger = Merger::new(size(job.limit), true);
     let window = window(job.start_unix_nano, job.end_unix_nano);
-    let stats = traceql::search(source, &plan, window, size(job.spans_per_span_set), &mut merger).map_err(|error| {
-        match error {
-            SearchError::Fetch(error) => unavailable(&error),
-            SearchError::Eval(error) => invalid(&error),
-        }
-    })?;
+    let stats =
+        traceql::search(source, &plan, window, size(job.spans_per_span_set), &mut merger).map_err(
+            |error| match error {
+                SearchError::Fetch(error) => unavailable(&error),
+                SearchError::Eval(error) => invalid(&error),
+            },
+        )?;
     Ok(SearchBatch {
         traces: merger.finish().into_iter().map(metadata).collect(),
         metrics: Some(SearchMetrics {
@@ -228,9 +267,7 @@ fn metadata(hit: TraceHit) -> TraceSearchMetadata {
         service_stats: hit
             .service_stats
             .into_iter()
-            .map(|stat| {
-                (stat.service.to_string(), ServiceStats { span_count: stat.spans, error_count: stat.errors })
-            })
+            .map(|stat| (stat.service.to_string(), ServiceStats { span_count: stat.spans, error_count: stat.errors }))
             .collect(),
     }
 }

@@ -146,7 +146,7 @@ impl TagValue {
     }
 
     /// Of a scalar; arrays and nil have none.
-    fn of(value: &Value) -> Option<Self> {
+    pub(crate) fn of(value: &Value) -> Option<Self> {
         Some(match value {
             Value::Str(text) => Self::new(TagKind::String, &**text),
             Value::Int(value) => Self::new(TagKind::Int, value.to_string()),

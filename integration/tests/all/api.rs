@@ -186,7 +186,7 @@ fn pages_show_what_runs() {
     let page = http::get(addr, "/status/actors").unwrap();
     assert!(page.header("content-type").unwrap().starts_with("text/html") && page.text().contains("owner"));
     let config = http::get(addr, "/status/config?mode=diff").unwrap().text();
-    assert!(config.contains("http_listen_address: 127.0.0.1"), "{config}");
+    assert!(config.contains("http_listen_address: \"127.0.0.1\""), "{config}");
     assert!(http::get(addr, "/status/config?mode=defaults").unwrap().text().contains("max_block_bytes: 52428800"));
     assert!(http::get(addr, "/status/endpoints").unwrap().text().contains("/api/search"));
     let metrics = http::get(addr, "/metrics").unwrap();

@@ -59,6 +59,7 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_nine() {
     let setup = Setup::new(dir.path()).yaml(SMALL_BLOCKS);
     let template = Template::new(seed, 120);
     let mut book = Ledger { seed, ..Ledger::default() };
+    let mut critical = Vec::new();
     let next = Arc::new(AtomicU64::new(0));
     for round in 0..rounds() {
         let node = setup.start().unwrap();
@@ -71,14 +72,18 @@ fn nothing_acknowledged_is_lost_or_doubled_by_kill_nine() {
         for worker in workers {
             book.outcomes.extend(worker.join().unwrap());
         }
+        // What was acknowledged just before the kill is looked at whole; of the rest a sample.
+        critical.extend(book.sample(40, 0));
         // Usually straight on, sometimes a look in between: both kinds of restart are exercised.
         if round % 3 == 2 || round + 1 == rounds() {
             let node = setup.start().unwrap();
-            let checked = book.verify(node.addr("http").unwrap(), &template, 5).unwrap();
+            critical.extend(book.sample(0, 150));
+            let checked = book.verify(&critical, node.addr("http").unwrap(), &template, 3).unwrap();
+            critical.clear();
             assert!(checked > 0, "round {round}: nothing was acknowledged");
             let (status, _, _) = node.stop().unwrap();
             assert!(status.success(), "round {round}: {status}");
         }
     }
-    println!("{} requests acknowledged, all found", book.acknowledged().len());
+    println!("{} requests acknowledged, none of those checked lost or doubled", book.acknowledged().len());
 }

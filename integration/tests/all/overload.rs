@@ -65,13 +65,13 @@ fn a_full_disk_refuses_writes_and_recovers_by_itself() {
     assert_eq!(refused, Some(Outcome::Refused(503)), "a full disk is a retryable refusal");
     assert!(!book.acknowledged().is_empty());
     let check = Template::new(seed, 500);
-    book.verify(http, &check, 20).unwrap();
+    book.verify(&book.acknowledged(), http, &check, 20).unwrap();
     std::fs::remove_file(&ballast).unwrap();
     node.wait_until("writes are taken again", || send(&mut book) == Outcome::Acknowledged).unwrap();
     for _ in 0..10 {
         assert_eq!(send(&mut book), Outcome::Acknowledged);
     }
-    book.verify(http, &check, 5).unwrap();
+    book.verify(&book.acknowledged(), http, &check, 5).unwrap();
     let mut open = Connection::open(http, PATIENCE).unwrap();
     assert_eq!(open.send("GET", "/ready", &[], &[]).unwrap().status, 200);
     let (status, _, _) = node.stop().unwrap();

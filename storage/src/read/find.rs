@@ -12,7 +12,7 @@ use super::{
     rows::RowSet,
     values::Values,
 };
-use crate::bloom::{BloomFilter, shard_of};
+use crate::bloom::{self, shard_of};
 
 /// The trace with this id as an encoded `tempopb.Trace`, none when the block does not have it.
 ///
@@ -39,10 +39,15 @@ pub fn find_trace(block: &OpenBlock, id: TraceId) -> Result<Option<Bytes>> {
 pub fn may_contain(block: &OpenBlock, id: TraceId) -> Result<bool> {
     let shard = shard_of(id.as_bytes(), block.meta().bloom_shard_count());
     let name = format!("bloom-{shard}");
-    let bytes = block.objects().object(&name)?.ok_or(Error::Missing(name))?;
-    let filter =
-        BloomFilter::from_object(bytes).map_err(|_invalid| Error::malformed("bloom filter", "not readable"))?;
-    Ok(filter.may_contain(id.as_bytes()))
+    let missing = || Error::Missing(name.clone());
+    let broken = || Error::malformed("bloom filter", "not readable");
+    // Seven bits decide; a shard is a hundred kilobytes.
+    let header = block.objects().object_parts(&name, &[bloom::HEADER])?.ok_or_else(missing)?;
+    let header = header.first().ok_or_else(broken)?;
+    let probes = bloom::probes(header, id.as_bytes()).map_err(|_invalid| broken())?;
+    let ranges: Vec<_> = probes.iter().map(|(range, _)| range.clone()).collect();
+    let bytes = block.objects().object_parts(&name, &ranges)?.ok_or_else(missing)?;
+    Ok(probes.iter().zip(&bytes).all(|((_, mask), byte)| byte.first().is_some_and(|byte| byte & mask != 0)))
 }
 
 /// The row of `id` within a row group.

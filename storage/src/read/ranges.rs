@@ -38,6 +38,11 @@ pub trait BlockObjects: Send + Sync {
 
     /// A whole small object (`bloom-0`, `index`), none when the block does not have it.
     fn object(&self, name: &str) -> Result<Option<Bytes>>;
+
+    /// Parts of a small object, none when the block does not have it. Sources with a latency per request read it whole.
+    fn object_parts(&self, name: &str, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        self.object(name)?.map(|object| object.read_many(ranges)).transpose()
+    }
 }
 
 /// Name of the data object.
@@ -128,6 +133,14 @@ impl BlockObjects for LocalBlock {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::Io { name: name.to_owned(), source }),
+        }
+    }
+
+    fn object_parts(&self, name: &str, ranges: &[Range<u64>]) -> Result<Option<Vec<Bytes>>> {
+        match FileRanges::open(&self.folder.join(name)) {
+            Ok(file) => file.read_many(ranges).map(Some),
+            Err(Error::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 }

@@ -76,8 +76,9 @@ impl Connection {
         head.push_str("\r\n");
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        self.read_answer(method)
+        // A server may answer and close before it has read a body that it will not take: the answer is there all the same.
+        let written = stream.write_all(body);
+        self.read_answer(method).or_else(|error| written.and(Err(error)))
     }
 
     fn line(&mut self) -> io::Result<String> {

@@ -227,7 +227,7 @@ impl Reader for MemoryReader {
                     self.position = batch.end;
                     return Ok(batch);
                 }
-                self.changed.changed().await.map_err(|_| Error::Closed)?;
+                self.changed.changed().await.map_err(|_closed| Error::Closed)?;
             }
         }
         .boxed()

@@ -22,7 +22,7 @@ use crate::frame_reader::{FrameReader, Step};
 use crate::log::Skipped;
 use crate::log_id::LogId;
 use crate::record::{Offset, Partition};
-use crate::segment::{BadHeader, HEADER_BYTES, Segment, SegmentHeader, parse_segment_name};
+use crate::segment::{BadHeader, HEADER_BYTES, HEADER_LEN, Segment, SegmentHeader, parse_segment_name};
 use crate::store::Store;
 
 /// What a partition is opened with.
@@ -111,7 +111,7 @@ impl Opening {
     /// `None` when it is damaged or cut off.
     fn read_header(&self, path: &Path, first: Offset) -> Result<Option<SegmentHeader>, Error> {
         let file = self.open_file(path)?;
-        let mut bytes = [0; HEADER_BYTES as usize];
+        let mut bytes = [0; HEADER_LEN];
         match file.read_exact_at(&mut bytes, 0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),

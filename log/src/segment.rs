@@ -8,6 +8,8 @@ use crate::record::{Offset, Partition};
 
 /// Bytes before the first frame.
 pub(crate) const HEADER_BYTES: u64 = 64;
+/// [`HEADER_BYTES`] as the length of an array.
+pub(crate) const HEADER_LEN: usize = 64;
 const MAGIC: &[u8; 8] = b"VIVACLOG";
 const VERSION: u32 = 1;
 const SUFFIX: &str = ".log";
@@ -34,8 +36,8 @@ pub(crate) enum BadHeader {
 }
 
 impl SegmentHeader {
-    pub(crate) fn encode(&self) -> [u8; HEADER_BYTES as usize] {
-        let mut bytes = [0; HEADER_BYTES as usize];
+    pub(crate) fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
         bytes[12..16].copy_from_slice(&self.partition.0.to_le_bytes());
@@ -47,7 +49,7 @@ impl SegmentHeader {
         bytes
     }
 
-    pub(crate) fn decode(bytes: &[u8; HEADER_BYTES as usize]) -> Result<Self, BadHeader> {
+    pub(crate) fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, BadHeader> {
         let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         if bytes[..8] != *MAGIC || crc32c::crc32c(&bytes[..60]) != u32_at(60) {

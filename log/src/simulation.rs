@@ -80,7 +80,7 @@ impl Ledger {
         if let Some((last, _)) = self.promised.last_key_value() {
             assert!(bounds.end > *last, "the end {} is not behind {last}", bounds.end);
         }
-        assert_eq!(*self.id.get_or_insert(log.id()), log.id(), "the log has changed its id");
+        assert_eq!(*self.id.get_or_insert_with(|| log.id()), log.id(), "the log has changed its id");
     }
 }
 

@@ -35,6 +35,7 @@ pub use report::report;
 pub use target::{Error as TargetError, Target};
 pub use tenants::{Error as TenantsError, TenantLimits};
 pub use warnings::Warning;
+pub use yaml::Position;
 
 vivace_runtime::config_struct! {
     /// Everything that a configuration file can hold.

@@ -100,19 +100,19 @@ impl Pages {
         text
     }
 
-    fn part(&self, part: &str, mode: Option<&str>) -> Result<String, Response> {
+    fn part(&self, part: &str, mode: Option<&str>) -> Result<String, (StatusCode, String)> {
         let body = match part {
             "version" => self.version(),
             "services" => self.services(),
             "endpoints" => self.endpoint_table(),
             "config" => match mode.unwrap_or_default().parse() {
                 Ok(mode) => crate::config::render(&self.config, mode),
-                Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()),
+                Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
             },
             other => {
                 let text =
                     format!("there is no /status/{other}; there are version, services, endpoints, config, actors\n");
-                return Err((StatusCode::NOT_FOUND, text).into_response());
+                return Err((StatusCode::NOT_FOUND, text));
             }
         };
         Ok(format!("GET /status/{part}\n{body}"))
@@ -170,7 +170,7 @@ async fn status(State(pages): Shared, Query(query): Query<Mode>) -> Response {
     for part in ["version", "services", "endpoints", "config"] {
         match pages.part(part, query.mode.as_deref()) {
             Ok(section) => text.push_str(&section),
-            Err(response) => return response,
+            Err(refusal) => return refusal.into_response(),
         }
         text.push('\n');
     }
@@ -178,7 +178,7 @@ async fn status(State(pages): Shared, Query(query): Query<Mode>) -> Response {
 }
 
 async fn status_part(State(pages): Shared, Path(part): Path<String>, Query(query): Query<Mode>) -> Response {
-    pages.part(&part, query.mode.as_deref()).map_or_else(|response| response, IntoResponse::into_response)
+    pages.part(&part, query.mode.as_deref()).map_or_else(IntoResponse::into_response, IntoResponse::into_response)
 }
 
 async fn actors(State(pages): Shared, headers: HeaderMap) -> Response {

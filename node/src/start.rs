@@ -107,7 +107,7 @@ fn run(line: &CommandLine, loaded: Loaded) -> ExitCode {
     let shutdown_delay: Duration = loaded.config.shutdown_delay.into();
     let options = ProcessOptions { drain: DRAIN, ..ProcessOptions::default() };
     let exit = vivace_runtime::run(&options, Arc::new(SystemClock), async |process| {
-        let running = monolith::wire(process, loaded.config, Arc::new(SystemClock)).await?;
+        let running = Box::pin(monolith::wire(process, loaded.config, Arc::new(SystemClock))).await?;
         Ok(move |_deadline| async move {
             tokio::time::sleep(shutdown_delay).await;
             running.close_doors().await;

@@ -48,7 +48,10 @@ pub use presence::Presence;
 pub use prom_duration::PromDuration;
 pub use ring::{DistributorRingConfig, RingConfig, WorkerRingConfig};
 pub use secret::Secret;
-pub use server::{ClusterLabel, ClusterValidationConfig, HttpClusterValidation, InternalServerConfig, ServerConfig, TransportValidation};
+pub use server::{
+    ClusterLabel, ClusterValidationConfig, HttpClusterValidation, InternalServerConfig, ServerConfig,
+    TransportValidation,
+};
 pub use shape::{Any, Described, Key, Section, Shape};
 pub use tls::{ServerTlsConfig, TlsClientConfig};
 pub use wal::WalConfig;
@@ -76,6 +79,7 @@ macro_rules! config_struct {
         $(#[doc = $struct_doc])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(default, deny_unknown_fields)]
+        #[allow(unreachable_pub, reason = "a section may be declared inside a test")]
         pub struct $name { $( $(#[doc = $doc])* pub $field: $ty, )* }
 
         impl Default for $name {
@@ -110,6 +114,7 @@ macro_rules! config_choice {
     }) => {
         $(#[doc = $enum_doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+        #[allow(unreachable_pub, reason = "a choice may be declared inside a test")]
         pub enum $name {
             $(#[doc = $first_doc])*
             #[default]
@@ -120,6 +125,7 @@ macro_rules! config_choice {
 
         impl $name {
             /// The spelling in YAML.
+            #[allow(unreachable_pub, reason = "a choice may be declared inside a test")]
             pub fn as_str(self) -> &'static str {
                 match self { Self::$first => $first_text, $( Self::$variant => $text, )* }
             }

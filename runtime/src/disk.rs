@@ -79,7 +79,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Those of [`Disk::open`] and [`File::read_at`].
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path)?;
-        let length = usize::try_from(file.len()?).map_err(|source| io::Error::new(io::ErrorKind::FileTooLarge, source))?;
+        let length =
+            usize::try_from(file.len()?).map_err(|source| io::Error::new(io::ErrorKind::FileTooLarge, source))?;
         let mut content = vec![0; length];
         file.read_exact_at(&mut content, 0)?;
         Ok(content)

@@ -169,7 +169,8 @@ impl<Q: Wire, R: Wire> StreamEndpoint<Q, R> {
                     let request = remote.request(request, deadline, admission);
                     client.server_streaming(request, remote.path.clone(), ProstCodec::<Q, R>::default()).await
                 };
-                let replies = deadline.bound(&remote.peer, call).await.map_err(|status| remote.judge(status))?.into_inner();
+                let replies =
+                    deadline.bound(&remote.peer, call).await.map_err(|status| remote.judge(status))?.into_inner();
                 let (judge, peer) = (remote.clone(), Arc::clone(&remote.peer));
                 Ok(until(replies.map(move |item| item.map_err(|status| judge.judge(status))).boxed(), deadline, &peer))
             }
@@ -192,8 +193,9 @@ fn until<R: Send + 'static>(replies: Replies<R>, deadline: Deadline, name: &str)
     let overdue = deadline.sleep().map(move |()| Err(late)).into_stream().boxed();
     // The deadline ends the merged stream by being its error; the end of the replies ends it by the marker.
     let replies = replies.map(Some).chain(futures::stream::once(std::future::ready(None))).boxed();
-    let merged =
-        futures::stream::select_with_strategy(replies, overdue.map(Some), |(): &mut ()| futures::stream::PollNext::Left);
+    let merged = futures::stream::select_with_strategy(replies, overdue.map(Some), |(): &mut ()| {
+        futures::stream::PollNext::Left
+    });
     futures::stream::unfold(Some(merged), |merged| async move {
         let mut merged = merged?;
         match merged.next().await.flatten()? {

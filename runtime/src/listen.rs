@@ -106,9 +106,10 @@ impl Listen {
             (Host::Ip(IpAddr::V6(ip)), Network::Tcp) => socket(v6(ip), !ip.is_unspecified()),
             (Host::Ip(IpAddr::V6(ip)), Network::Tcp6) => socket(v6(ip), true),
             (Host::Ip(IpAddr::V4(ip)), Network::Tcp | Network::Tcp4) => socket(v4(ip), false),
-            (Host::Ip(_), Network::Tcp4 | Network::Tcp6) => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "the address is of the family that the network excludes"))
-            }
+            (Host::Ip(_), Network::Tcp4 | Network::Tcp6) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the address is of the family that the network excludes",
+            )),
             (Host::Name(name), network) => self.named(&name, network),
         };
         bound.map_err(|source| self.explain(source))
@@ -132,7 +133,8 @@ impl Listen {
             })
             .collect();
         found.sort_by_key(SocketAddr::is_ipv6);
-        let first = found.first().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no such address"))?;
+        let first =
+            found.first().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no such address"))?;
         socket(*first, first.is_ipv6())
     }
 
@@ -233,6 +235,9 @@ mod tests {
         let error = second.bind().unwrap_err();
         assert_eq!(error.key(), "server.http_listen_port");
         let text = error.to_string();
-        assert!(text.starts_with("server.http_listen_port: cannot listen on 127.0.0.1:") && text.contains("in use"), "{text}");
+        assert!(
+            text.starts_with("server.http_listen_port: cannot listen on 127.0.0.1:") && text.contains("in use"),
+            "{text}"
+        );
     }
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-pub use self::cells::{Buckets, Counter, Gauge, Histogram};
 use self::cells::Metric;
+pub use self::cells::{Buckets, Counter, Gauge, Histogram};
 pub use self::text::Text;
 
 mod cells;

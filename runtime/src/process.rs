@@ -137,7 +137,10 @@ where
         }
         io::Result::Ok(exit)
     });
-    #[expect(clippy::disallowed_methods, reason = "everything is drained by now, nothing is left that this could cut off")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "everything is drained by now, nothing is left that this could cut off"
+    )]
     System::current().stop();
     exit
 }
@@ -221,10 +224,9 @@ mod tests {
     fn a_failure_that_reaches_the_root_ends_the_process_with_code_one() {
         let exit = run(&options(), Arc::new(SystemClock), async |process| {
             let child = Child::<Fragile>::new("part", Bounds::messages(1));
-            process.root.add(
-                child.restart(Restart::default().at_most(0, Duration::from_secs(1))),
-                |_| Err(Failure::new("no disk")),
-            );
+            process.root.add(child.restart(Restart::default().at_most(0, Duration::from_secs(1))), |_| {
+                Err(Failure::new("no disk"))
+            });
             Ok(|_| std::future::ready(()))
         });
         let exit = exit.unwrap();

@@ -87,7 +87,8 @@ impl Server {
     /// Serves until `stop` is cancelled; then takes no more, tells every connection to finish, and waits for them until
     /// `grace` after that. Connections that are left then are cut. True if all finished.
     pub async fn serve(&self, listener: TcpListener, router: Router, stop: CancellationToken, grace: Duration) -> bool {
-        let room = self.limits.connections.map(|limit| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))));
+        let room =
+            self.limits.connections.map(|limit| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))));
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
         loop {
             let accepted = async {

@@ -30,7 +30,9 @@ pub fn export_actors(registry: &Registry, root: &Supervisor) {
         family("vivace_actor_up", "gauge", "1 while the part is running.", &|node| {
             Some(f64::from(u8::from(node.state == crate::lifecycle::State::Running)))
         });
-        family("vivace_actor_restarts_total", "counter", "How often the part was rebuilt.", &|node| Some(count(node.restarts)));
+        family("vivace_actor_restarts_total", "counter", "How often the part was rebuilt.", &|node| {
+            Some(count(node.restarts))
+        });
         family("vivace_actor_failures_total", "counter", "How often the part failed by itself.", &|node| {
             Some(count(node.failures))
         });

@@ -123,7 +123,9 @@ impl Serve<Order> for Fragile {
                 tokio::task::yield_now().await;
                 panic!("told to, later")
             }),
-            Order::PanicInContinuation => cx.then(async { Rc::new(1) }, |_, _: Rc<i32>, _| panic!("told to, in the end")),
+            Order::PanicInContinuation => {
+                cx.then(async { Rc::new(1) }, |_, _: Rc<i32>, _| panic!("told to, in the end"))
+            }
             Order::Fail => {
                 cx.fail(crate::Failure::new("cannot go on"));
                 Reply::err(Status::aborted("failing"))

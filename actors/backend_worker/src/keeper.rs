@@ -18,8 +18,8 @@ use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlocksReplaced, BlocksReplacedReply};
 use vivace_runtime::{Clock, Compute, Cx, Deadline, Endpoint, Failure, Part};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, CompactSpec, LocalBlock, OpenBlock, RetentionRules, SelectRules, TenantIndex,
-    Timestamp, compact, expired, select,
+    Backend, BlockKey, BlockMeta, BlockSpec, CompactSpec, LocalBlock, OpenBlock, RetentionRules, SelectRules,
+    TenantIndex, Timestamp, compact, expired, select,
 };
 
 use crate::config::Config;
@@ -103,7 +103,7 @@ impl Parts {
         for tenant in self.backend.list_tenants().await? {
             // One tenant's trouble does not keep the others from being cared for.
             if let Err(error) = self.tenant(&tenant, clock, stopping).await {
-                first_error.get_or_insert(Failure::new(format!("tenant {tenant}: {error}")));
+                first_error.get_or_insert_with(|| Failure::new(format!("tenant {tenant}: {error}")));
             }
         }
         first_error.map_or(Ok(()), Err)

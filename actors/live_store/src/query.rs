@@ -61,8 +61,8 @@ impl Serve<FindTraceRequest> for Query {
         let find = self.find.clone();
         Reply::later(async move {
             let tenant = tenant_id(&request.tenant)?;
-            let id =
-                TraceId::from_slice(&request.trace_id).ok_or_else(|| Status::invalid_argument("a trace id has 16 bytes"))?;
+            let id = TraceId::from_slice(&request.trace_id)
+                .ok_or_else(|| Status::invalid_argument("a trace id has 16 bytes"))?;
             let parts = find.ask(Find { tenant, id }, Deadline::after(OWNER_DEADLINE)).await?;
             let inspected_bytes = parts.iter().map(|part| part.len() as u64).sum();
             let coverage = Coverage { total: 1, read: 1, ..Coverage::default() };

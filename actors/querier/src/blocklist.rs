@@ -142,12 +142,12 @@ impl Serve<BlocksReplaced> for Blocklist {
     type Reply = BlocksReplacedReply;
 
     fn serve(&mut self, news: BlocksReplaced, cx: &mut Cx<Self>) -> Reply<BlocksReplacedReply> {
-        let added: Result<Vec<_>, Status> = news.added_meta_json.iter().map(|json| parse(json)).collect();
+        let added: Result<Vec<_>, Status> = news.added_meta_json.iter().map(parse).collect();
         let added = match added {
             Ok(added) => added,
             Err(status) => return Reply::err(status),
         };
-        let removed: Result<Vec<Uuid>, _> = news.removed_block_ids.iter().map(|id| Uuid::parse_str(id)).collect();
+        let removed: Result<Vec<Uuid>, _> = news.removed_block_ids.iter().map(|id| id.parse()).collect();
         let removed = match removed {
             Ok(removed) => removed,
             Err(error) => return Reply::err(Status::invalid_argument(format!("block id: {error}"))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use uuid::Uuid;
-use vivace_storage::{BlockMeta, ReadError, OpenBlock};
+use vivace_storage::{BlockMeta, OpenBlock, ReadError};
 
 /// Opens blocks of one object store. Calls block and run on compute threads.
 pub trait OpenBlocks: Send + Sync {

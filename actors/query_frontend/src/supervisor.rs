@@ -37,7 +37,6 @@ pub struct Setup {
 }
 
 /// Adds the query-frontend below `parent`, and gives the routes of its API.
-#[must_use]
 pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) -> Router {
     let component =
         parent.component("query-frontend", Restart::default().at_most(2, Duration::from_secs(300)), placement);

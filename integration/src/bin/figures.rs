@@ -5,13 +5,14 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use vivace_integration::http::Connection;
 use vivace_integration::ledger::{self, Outcome};
 use vivace_integration::load::{self, Template};
 use vivace_integration::process::{Node, Setup, Usage, binary};
+use vivace_runtime::{Clock, SystemClock};
 
 const CONNECTIONS: usize = 4;
 const SPANS: usize = 500;
@@ -245,7 +246,7 @@ fn stop(node: Node) -> anyhow::Result<(Usage, Duration)> {
 }
 
 fn unix_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(0))
+    SystemClock.unix_nanos()
 }
 
 fn fdatasync(dir: &Path) -> anyhow::Result<(Duration, Duration)> {
@@ -291,6 +292,7 @@ fn q(sorted: &[Duration], quantile: f64) -> String {
     if sorted.is_empty() {
         return "-".to_owned();
     }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below the length")]
     let at = ((sorted.len() - 1) as f64 * quantile).round() as usize;
     ms(sorted[at])
 }

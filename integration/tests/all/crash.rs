@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use vivace_integration::ledger::{self, Ledger, Outcome};
 use vivace_integration::load::Template;
 use vivace_integration::process::{Node, Setup};
+use vivace_runtime::{Clock, SystemClock};
 
 /// Small heads, so that cuts, flushes and reclaims happen all the time.
 pub(crate) const SMALL_BLOCKS: &str = "live_store:\n  max_block_bytes: 600000\n  max_block_duration: 1s\n  flush_check_period: 100ms\n  max_trace_idle: 200ms\n";
 
 pub(crate) fn now_ns() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+    SystemClock.unix_nanos()
 }
 
 /// Sends from four connections until told to stop, and notes every outcome.
@@ -45,7 +46,7 @@ pub(crate) fn load(
 
 fn rounds() -> u64 {
     match std::env::var("VIVACE_LONG") {
-        Ok(hours) => (hours.parse::<f64>().unwrap() * 720.0) as u64,
+        Ok(hours) => hours.parse::<u64>().unwrap() * 720,
         Err(_) => 10,
     }
 }

@@ -1,4 +1,5 @@
 //! Every whole-process test, in one binary.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
 mod crash;

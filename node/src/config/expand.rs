@@ -216,7 +216,7 @@ mod tests {
             ("$$ $$NAME $NAME $", "$ $NAME $NAME $"),
             ("${UNSET:-${NAME:-x}}", "tempo-live-3"),
             ("${UNSET:-${ALSO:-{x}}}", "{x}"),
-            (r"a\b c\/d e\.f", r"a c/d e\.f"),
+            (r"a\b c\/d e\.f", r"a\b c/d e\.f"),
             ("${HOST}", "h: 1"),
             ("# ${UNSET:-in comments too}", "# in comments too"),
         ] {

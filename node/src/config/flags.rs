@@ -102,7 +102,8 @@ pub enum Error {
 }
 
 /// Subcommands; their own arguments are not looked at here.
-pub const SUBCOMMANDS: [&str; 7] = ["check-config", "health", "listeners", "doctor", "blocks", "query", "version"];
+pub(super) const SUBCOMMANDS: [&str; 7] =
+    ["check-config", "health", "listeners", "doctor", "blocks", "query", "version"];
 
 /// Reads a command line, without the program's name.
 ///

@@ -46,8 +46,8 @@ fn distance(from: &[u8], to: &[u8]) -> usize {
     for (n, row) in rows.iter_mut().enumerate() {
         row[0] = n;
     }
-    for n in 0..width {
-        rows[0][n] = n;
+    for (n, cell) in rows[0].iter_mut().enumerate() {
+        *cell = n;
     }
     for i in 1..=from.len() {
         for j in 1..width {

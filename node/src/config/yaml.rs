@@ -22,7 +22,7 @@ pub struct Position {
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub(super) struct Node {
     /// Where it begins.
     pub at: Position,
     /// What it is.
@@ -31,7 +31,7 @@ pub struct Node {
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(super) enum Value {
     /// Nothing, `~` or `null`.
     Null,
     /// A scalar with its text.
@@ -49,7 +49,7 @@ pub enum Value {
 
 /// One entry of a mapping.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// Its key.
     pub key: String,
     /// Where the key stands.
@@ -60,12 +60,12 @@ pub struct Entry {
 
 impl Node {
     /// A scalar that stands in no text.
-    pub fn scalar(text: &str, plain: bool) -> Self {
+    pub(super) fn scalar(text: &str, plain: bool) -> Self {
         Self { at: Position::default(), value: Value::Scalar { text: text.to_owned(), plain } }
     }
 
     /// The value of a key, if this is a mapping that has it.
-    pub fn get(&self, key: &str) -> Option<&Self> {
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node),
             Value::Null | Value::Scalar { .. } | Value::List(_) => None,
@@ -76,7 +76,7 @@ impl Node {
 /// The text is not YAML, or has a key twice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
+pub(super) struct Error {
     /// Where, if known.
     pub at: Option<Position>,
     /// What is wrong.
@@ -88,7 +88,7 @@ pub struct Error {
 /// # Errors
 ///
 /// The text is not YAML, or a mapping has a key twice.
-pub fn parse(text: &str) -> Result<Node, Error> {
+pub(super) fn parse(text: &str) -> Result<Node, Error> {
     let options = serde_saphyr::options! { with_snippet: false };
     match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(raw) => Ok(node(raw, text)),

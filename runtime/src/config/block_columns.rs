@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_column_listed_twice_is_refused() {
-        let twice = [DedicatedColumn::new(ColumnScope::Span, "a", ColumnType::Int); 1].repeat(2);
+        let twice = vec![DedicatedColumn::new(ColumnScope::Span, "a", ColumnType::Int); 2];
         assert!(matches!(DedicatedColumn::validate(&twice), Err(Error::Duplicate { .. })));
     }
 }

@@ -72,7 +72,8 @@ impl FromStr for PromDuration {
             let (number, tail) = rest.split_at(end);
             let unit_end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(unit_end);
-            let at = UNITS.iter().position(|(name, _)| *name == unit).filter(|at| *at >= next_unit).ok_or_else(error)?;
+            let at =
+                UNITS.iter().position(|(name, _)| *name == unit).filter(|at| *at >= next_unit).ok_or_else(error)?;
             next_unit = at + 1;
             let number: u64 = number.parse().map_err(|_empty_or_too_long| error())?;
             millis = number.checked_mul(UNITS[at].1).and_then(|part| millis.checked_add(part)).ok_or_else(error)?;

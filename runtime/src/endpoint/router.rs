@@ -90,7 +90,8 @@ fn codec<Q: Wire, R: Wire>() -> Grpc<ProstCodec<R, Q>> {
 
 fn terms(headers: &HeaderMap) -> (Deadline, Admission) {
     let asked = headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(grpc_timeout);
-    let admission = if headers.get(ADMISSION).is_some_and(|value| value == "try") { Admission::Try } else { Admission::Wait };
+    let admission =
+        if headers.get(ADMISSION).is_some_and(|value| value == "try") { Admission::Try } else { Admission::Wait };
     (Deadline::after(asked.unwrap_or(DEFAULT_DEADLINE)), admission)
 }
 

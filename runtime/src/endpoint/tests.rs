@@ -160,7 +160,10 @@ async fn streams_their_errors_and_their_deadlines_are_the_same_in_every_form() {
     each_stream_form(local, async |form, endpoint| {
         let collect = async |what: &str, deadline| {
             let items: Vec<_> = endpoint.call(ask(what), deadline).await.unwrap().collect().await;
-            items.into_iter().map(|item| item.map(|told| told.body[0]).map_err(|status| status.code())).collect::<Vec<_>>()
+            items
+                .into_iter()
+                .map(|item| item.map(|told| told.body[0]).map_err(|status| status.code()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(collect("three", LONG).await, [Ok(1), Ok(2), Ok(3)], "{form:?}");
         assert_eq!(collect("broken", LONG).await, [Ok(1), Err(Code::DataLoss)], "{form:?}");

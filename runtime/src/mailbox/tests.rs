@@ -91,7 +91,9 @@ async fn of_a_hundred_callers_exactly_the_bound_is_accepted() {
     let attempts: Vec<_> = (0..100).map(|n| mailbox.clone().try_ask(n, Duration::from_secs(60))).collect();
     let refused: Vec<_> = attempts.iter().filter_map(|attempt| attempt.as_ref().err()).collect();
     assert_eq!(refused.len(), 92);
-    assert!(refused.iter().all(|refused| refused.status.code() == tonic::Code::ResourceExhausted && refused.message >= 8));
+    assert!(
+        refused.iter().all(|refused| refused.status.code() == tonic::Code::ResourceExhausted && refused.message >= 8)
+    );
     gate.open();
     for (n, answer) in (0..).zip(attempts.into_iter().filter_map(Result::ok)) {
         assert_eq!(answer.await.unwrap(), n);

@@ -16,7 +16,14 @@ impl Text {
 
     /// Writes one sample. `suffix` is `_bucket`, `_sum`, `_count` or empty; `bound` is the `le` of a bucket or the `quantile`
     /// of a summary.
-    pub fn sample(&mut self, name: &str, suffix: &str, labels: &[(&str, &str)], bound: Option<(&str, f64)>, value: f64) {
+    pub fn sample(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        labels: &[(&str, &str)],
+        bound: Option<(&str, f64)>,
+        value: f64,
+    ) {
         self.0.push_str(name);
         self.0.push_str(suffix);
         let mut open = false;

@@ -3,7 +3,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 
-async fn start(limits: ServerLimits, router: Router) -> (std::net::SocketAddr, CancellationToken, Arc<Traffic>, tokio::task::JoinHandle<bool>) {
+async fn start(
+    limits: ServerLimits,
+    router: Router,
+) -> (std::net::SocketAddr, CancellationToken, Arc<Traffic>, tokio::task::JoinHandle<bool>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (server, stop) = (Server::new(limits), CancellationToken::new());
@@ -29,7 +32,8 @@ async fn requests_in_flight_finish_after_the_stop_and_bytes_are_counted() {
         gate.clone().wait_for(|open| *open).await.unwrap();
         "finished"
     };
-    let (address, stop, traffic, serving) = start(ServerLimits::default(), Router::new().route("/x", get(handler))).await;
+    let (address, stop, traffic, serving) =
+        start(ServerLimits::default(), Router::new().route("/x", get(handler))).await;
     let asking = tokio::spawn(request(address));
     assert!(arrival.recv().await.unwrap().ip().is_loopback());
     stop.cancel();

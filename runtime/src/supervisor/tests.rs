@@ -13,7 +13,11 @@ fn fake_root() -> (Supervisor, FakeClock) {
     (Supervisor::root("root", Arc::new(clock.clone()), Placement::Here), clock)
 }
 
-fn fragile(supervisor: &Supervisor, name: &str, with: impl FnOnce(Child<Fragile>) -> Child<Fragile>) -> Mailbox<Order, u64> {
+fn fragile(
+    supervisor: &Supervisor,
+    name: &str,
+    with: impl FnOnce(Child<Fragile>) -> Child<Fragile>,
+) -> Mailbox<Order, u64> {
     let child = with(Child::new(name, Bounds::messages(10)));
     let mailbox = child.mailbox();
     supervisor.add(child, |_| Ok(Fragile::default()));

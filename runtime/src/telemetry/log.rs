@@ -104,7 +104,8 @@ where
         }
         if let Some(span) = context.lookup_current() {
             let extensions = span.extensions();
-            let recorded = extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.as_str()).unwrap_or_default();
+            let recorded =
+                extensions.get::<FormattedFields<N>>().map(|fields| fields.fields.as_str()).unwrap_or_default();
             line.pair("span", span.name());
             if !recorded.is_empty() {
                 line.pair("span_fields", recorded);
@@ -269,7 +270,8 @@ mod tests {
 
     #[test]
     fn logfmt_lines_have_the_usual_order_and_quote_what_needs_it() {
-        let line = logged(LogFormat::Logfmt, || tracing::info!(block = "b-1", why = "a \"b\"\nc", n = 3, "block flushed"));
+        let line =
+            logged(LogFormat::Logfmt, || tracing::info!(block = "b-1", why = "a \"b\"\nc", n = 3, "block flushed"));
         assert!(line.starts_with("level=info ts=20"), "{line}");
         assert!(line.contains(" caller=log.rs:"), "{line}");
         assert!(line.ends_with(" msg=\"block flushed\" block=b-1 why=\"a \\\"b\\\"\\nc\" n=3\n"), "{line}");

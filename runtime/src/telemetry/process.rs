@@ -35,7 +35,12 @@ pub fn export_process(registry: &Registry) {
             "Resident memory size in bytes.",
             stat.as_ref().map(|stat| stat.resident_bytes),
         );
-        value("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", Some(started));
+        value(
+            "process_start_time_seconds",
+            "gauge",
+            "Start time of the process since unix epoch in seconds.",
+            Some(started),
+        );
         value("process_threads", "gauge", "Number of threads.", stat.as_ref().map(|stat| stat.threads));
         value(
             "process_virtual_memory_bytes",
@@ -88,7 +93,8 @@ mod tests {
 
     #[test]
     fn a_process_name_with_spaces_and_parentheses_does_not_shift_fields() {
-        let stat = "7 (a (b) c) S 1 1 1 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 12345 8192000 300 18446744073709551615";
+        let stat =
+            "7 (a (b) c) S 1 1 1 0 -1 4194304 100 0 0 0 150 50 0 0 20 0 9 0 12345 8192000 300 18446744073709551615";
         let stat = Stat::parse(stat).unwrap();
         assert_eq!((stat.cpu_seconds, stat.threads), (2.0, 9.0));
         assert_eq!((stat.virtual_bytes, stat.resident_bytes), (8_192_000.0, 300.0 * PAGE));
@@ -99,7 +105,12 @@ mod tests {
         let registry = Registry::new();
         export_process(&registry);
         let text = registry.render();
-        for name in ["process_cpu_seconds_total", "process_open_fds", "process_resident_memory_bytes", "process_start_time_seconds"] {
+        for name in [
+            "process_cpu_seconds_total",
+            "process_open_fds",
+            "process_resident_memory_bytes",
+            "process_start_time_seconds",
+        ] {
             assert!(text.contains(&format!("\n{name} ")), "{name} in {text}");
         }
     }

@@ -115,11 +115,6 @@ impl Partition {
         self.next
     }
 
-    /// Time of the newest record applied, unix milliseconds; 0 before the first.
-    pub(crate) fn newest_ms(&self) -> i64 {
-        self.newest_ms
-    }
-
     pub(crate) fn head_bytes(&self) -> usize {
         self.head_bytes
     }

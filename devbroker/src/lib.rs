@@ -1,0 +1,1 @@
+//! A development broker that speaks the Kafka protocol.

@@ -206,7 +206,7 @@ pub fn slice(body: &Bytes, limits: &Limits) -> Result<Sliced, SliceError> {
     Ok(walker.finish())
 }
 
-/// The number of spans in a request, also in one that [`slice`] refuses for its ids.
+/// The number of spans in a request, also in one that [`slice()`] refuses for its ids.
 ///
 /// # Errors
 /// If the outer three layers cannot be read.

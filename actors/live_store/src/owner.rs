@@ -235,13 +235,13 @@ impl Owner {
                 reclaimed.map_err(|e| tonic::Status::unavailable(e.to_string()))
             },
             |owner, result, _| {
-                // Nothing is lost: the next cut says the same again.
+                // Nothing is lost: the next cut says the same again, and a restart finds the blocks.
                 if let Err(status) = result {
                     owner.problem("reclaim the log", &status);
                 }
+                owner.finish_drain();
             },
         );
-        self.finish_drain();
         self.read(cx);
     }
 

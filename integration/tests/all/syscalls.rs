@@ -48,16 +48,17 @@ fn acks_follow_their_fdatasync_and_segments_go_after_their_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let trace_path = dir.path().join("trace");
     let mut setup = Setup::new(dir.path()).yaml(SMALL_BLOCKS);
-    setup.wrapper = ["strace", "-f", "-y", "-s", "40", "-o"].map(String::from).to_vec();
+    setup.wrapper = ["strace", "-f", "-yy", "-s", "40", "-o"].map(String::from).to_vec();
     setup.wrapper.push(trace_path.display().to_string());
     setup.wrapper.extend(
         ["-e", "trace=write,writev,pwrite64,sendto,sendmsg,fdatasync,fsync,rename,renameat,renameat2,unlink,unlinkat"]
             .map(String::from),
     );
     let mut node = setup.start().unwrap();
-    let mut template = Template::new(5, 200);
-    let mut connection = Connection::open(node.addr("otlp_http").unwrap(), PATIENCE).unwrap();
-    let requests = 60;
+    let mut template = Template::new(5, 500);
+    let otlp = node.addr("otlp_http").unwrap();
+    let mut connection = Connection::open(otlp, PATIENCE).unwrap();
+    let requests = 100;
     for sequence in 0..requests {
         let body = template.fill(5, sequence, now_ns());
         let answer =
@@ -80,7 +81,9 @@ fn acks_follow_their_fdatasync_and_segments_go_after_their_blocks() {
     let trace = std::fs::read_to_string(&trace_path).unwrap();
     let calls = calls(&trace);
     let ack = |c: &Call| {
-        ["write", "writev", "sendto", "sendmsg"].contains(&c.name.as_str()) && c.text.contains("HTTP/1.1 200 OK")
+        ["write", "writev", "sendto", "sendmsg"].contains(&c.name.as_str())
+            && c.text.contains("HTTP/1.1 200 OK")
+            && c.text.contains(&format!("TCP:[{otlp}->"))
     };
     let segment = |c: &Call| c.text.contains("/wal/log/0/") && c.text.contains(".log");
     let mut acks = 0;
@@ -93,13 +96,11 @@ fn acks_follow_their_fdatasync_and_segments_go_after_their_blocks() {
         } else if call.name == "fdatasync" && segment(call) && call.text.trim_end().ends_with("= 0") {
             unsynced.remove(&path(&call.text));
             synced_since_ack = true;
-        } else if ack(call) && call.text.contains("TCP") {
-            // `/ready` is answered on the other port; ours is recognised by what was synced for it.
-            if synced_since_ack || acks > 0 {
-                assert!(unsynced.is_empty(), "an answer left before {unsynced:?} was synced: {}", call.text);
-                acks += u64::from(synced_since_ack);
-                synced_since_ack = false;
-            }
+        } else if ack(call) {
+            assert!(unsynced.is_empty(), "an answer left before {unsynced:?} was synced: {}", call.text);
+            assert!(synced_since_ack, "an answer left without an fdatasync since the one before: {}", call.text);
+            synced_since_ack = false;
+            acks += 1;
         }
     }
     assert_eq!(acks, requests, "every acknowledgement has its own fdatasync before it");

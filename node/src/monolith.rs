@@ -231,6 +231,10 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
     let stop_queries = tokio_util::sync::CancellationToken::new();
     let limits = ServerLimits {
         connections: usize::try_from(server.http_listen_conn_limit).ok().filter(|limit| *limit > 0),
+        concurrent_streams: match server.grpc_server_max_concurrent_streams {
+            0 => u32::MAX,
+            streams => streams,
+        },
         ..ServerLimits::default()
     };
     let grace: Duration = server.graceful_shutdown_timeout.into();

@@ -10,6 +10,8 @@ mod quarantine;
 mod query;
 mod state;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 
 pub use config::Config;
 pub use limits::Limits;

@@ -72,7 +72,7 @@ pub(crate) struct Owner {
     ledger: Ledger,
     /// Absent while a read is on its way.
     reader: Option<Box<dyn Reader>>,
-    /// Cuts whose blocks are durable, by the end of their range.
+    /// Numbers of cuts whose blocks are durable while an older one's are not.
     durable: BTreeSet<u64>,
     draining: Option<oneshot::Sender<()>>,
     last_error: Option<String>,
@@ -222,9 +222,10 @@ impl Owner {
 
     /// The blocks are durable and published: queries find them there, so the slices go.
     fn on_flushed(&mut self, id: CutId, cx: &mut Cx<Self>) {
-        self.durable.insert(id.end);
+        self.durable.insert(id.number);
         let reclaim = self.ledger.complete(&self.durable);
-        self.durable.retain(|end| *end > self.ledger.covered);
+        let waiting = self.ledger.pending.first().map_or(u64::MAX, |cut| cut.id.number);
+        self.durable.retain(|number| *number >= waiting);
         self.state.published(id);
         self.last_error = None;
         let (saved, shared) = (self.save(), Arc::clone(&self.shared));

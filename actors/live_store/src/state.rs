@@ -7,6 +7,8 @@
 mod cut;
 mod ledger;
 mod partition;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use cut::{Cut, CutId, TenantCut, TraceParts};
 pub(crate) use ledger::{Ledger, PendingCut};

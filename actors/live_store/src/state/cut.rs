@@ -13,6 +13,9 @@ pub(crate) type TraceParts = (TraceId, Vec<Bytes>);
 /// Name of a cut. The block ids follow from it, so a repeated attempt writes the same blocks again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CutId {
+    /// Counts the cuts of a partition. Offsets alone do not name a cut: while nothing arrives, traces that were carried may
+    /// leave in several cuts of the same, empty range.
+    pub(crate) number: u64,
     /// First offset that this cut covers.
     pub(crate) first: u64,
     /// First offset that it does not cover any more.
@@ -23,9 +26,9 @@ pub(crate) struct CutId {
 const BLOCK_NAMESPACE: Uuid = Uuid::from_u128(0x6d1f_5ad0_93c7_4b0e_8a52_4f0c_71f6_2e9b);
 
 impl CutId {
-    /// The id of this cut's `number`-th block for one tenant: UUIDv5 over (log id, partition, first, end, tenant, number).
-    pub(crate) fn block_id(&self, log_id: &str, partition: u32, tenant: &TenantId, number: u32) -> Uuid {
-        let name = format!("{log_id}/{partition}/{}/{}/{tenant}/{number}", self.first, self.end);
+    /// The id of this cut's `part`-th block for one tenant: UUIDv5 over (log id, partition, number, first, end, tenant, part).
+    pub(crate) fn block_id(&self, log_id: &str, partition: u32, tenant: &TenantId, part: u32) -> Uuid {
+        let name = format!("{log_id}/{partition}/{}/{}/{}/{tenant}/{part}", self.number, self.first, self.end);
         Uuid::new_v5(&BLOCK_NAMESPACE, name.as_bytes())
     }
 }

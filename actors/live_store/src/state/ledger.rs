@@ -23,6 +23,8 @@ pub(crate) struct PendingCut {
 /// The record on disk. All offsets are of one partition of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Ledger {
+    /// The number of the next cut.
+    pub(crate) next_number: u64,
     /// Everything below is in durable blocks, except the carried traces.
     pub(crate) covered: u64,
     /// Where a replay starts: the oldest piece of a carried trace, or `covered`.
@@ -40,15 +42,16 @@ impl Ledger {
     /// A cut was made; must be on disk before its first block is written.
     pub(crate) fn begin(&mut self, cut: &Cut) {
         let carried = cut.carried.iter().map(|(t, id)| (t.to_string(), id.to_string())).collect();
+        self.next_number = cut.id.number + 1;
         self.pending.push(PendingCut { id: cut.id, carried, replay_from: cut.replay_from });
     }
 
-    /// The oldest pending cut is durable. Returns the offset below which the log may be reclaimed.
+    /// The cuts with these numbers are durable. Returns the offset below which the log may be reclaimed.
     ///
     /// Cuts become durable in any order, but count only from the oldest on.
     pub(crate) fn complete(&mut self, done: &BTreeSet<u64>) -> u64 {
         while let Some(first) = self.pending.first() {
-            if !done.contains(&first.id.end) {
+            if !done.contains(&first.id.number) {
                 break;
             }
             let cut = self.pending.remove(0);
@@ -75,18 +78,18 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn cut(first: u64, end: u64, replay_from: u64) -> Cut {
-        Cut { id: CutId { first, end }, carried: BTreeSet::new(), replay_from, tenants: Vec::new(), bytes: 0 }
+    fn cut(number: u64, first: u64, end: u64, replay_from: u64) -> Cut {
+        Cut { id: CutId { number, first, end }, carried: BTreeSet::new(), replay_from, tenants: Vec::new(), bytes: 0 }
     }
 
     #[test]
     fn cuts_count_as_durable_only_from_the_oldest_on() {
         let mut ledger = Ledger::default();
-        ledger.begin(&cut(0, 10, 8));
-        ledger.begin(&cut(10, 20, 20));
-        assert_eq!(ledger.complete(&BTreeSet::from([20])), 0);
+        ledger.begin(&cut(0, 0, 10, 8));
+        ledger.begin(&cut(1, 10, 20, 20));
+        assert_eq!(ledger.complete(&BTreeSet::from([1])), 0);
         assert_eq!(ledger.covered, 0);
-        assert_eq!(ledger.complete(&BTreeSet::from([10, 20])), 20);
+        assert_eq!(ledger.complete(&BTreeSet::from([0, 1])), 20);
         assert_eq!((ledger.covered, ledger.pending.len()), (20, 0));
     }
 }

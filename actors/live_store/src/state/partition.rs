@@ -77,6 +77,7 @@ pub(crate) struct Partition {
     rules: Rules,
     next: u64,
     first: u64,
+    next_number: u64,
     heads: HashMap<TenantId, Head>,
     head_bytes: usize,
     head_born_ms: Option<i64>,
@@ -99,6 +100,7 @@ impl Partition {
             rules,
             next: ledger.replay_from,
             first: ledger.covered,
+            next_number: ledger.next_number,
             heads: HashMap::new(),
             head_bytes: 0,
             head_born_ms: None,
@@ -210,7 +212,8 @@ impl Partition {
         self.head_born_ms?;
         let idle = i64::try_from(self.rules.max_trace_idle.as_millis()).unwrap_or(i64::MAX);
         let live = i64::try_from(self.rules.max_trace_live.as_millis()).unwrap_or(i64::MAX);
-        let id = CutId { first: self.first, end: self.next };
+        let id = CutId { number: self.next_number, first: self.first, end: self.next };
+        self.next_number += 1;
         let growing =
             |trace: &LiveTrace| !everything && now_ms - trace.touched_ms < idle && now_ms - trace.born_ms < live;
         let any_leaves = self.heads.values().flat_map(|h| h.traces.values()).any(|t| !growing(t));

@@ -1,0 +1,216 @@
+//! The whole live-store with a log and a bucket in memory: panics, quarantine, drain, restart.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use vivace_log::{Budget, Log, LogId, MemoryLog, Offset, Partition, Progress, Record};
+use vivace_protocol::slicer::{Limits as SliceLimits, slice};
+use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply, FindTraceRequest, SearchJob};
+use vivace_protocol::{TenantId, TraceId};
+use vivace_runtime::metrics::Registry;
+use vivace_runtime::{
+    Bounds, Child, Clock, Compute, Cx, Endpoint, Part, Placement, Reply, Serve, StdDisk, Supervisor, SystemClock,
+};
+use vivace_storage::{Backend, DedicatedColumn};
+
+use crate::{ApplyHook, Config, Limits, LiveStore, Setup};
+
+const LONG: Duration = Duration::from_secs(30);
+const PARTITION: Partition = Partition(0);
+
+struct NoLimits;
+
+impl Limits for NoLimits {
+    fn max_bytes_per_trace(&self, _tenant: &TenantId) -> usize {
+        0
+    }
+
+    fn dedicated_columns(&self, _tenant: &TenantId) -> Vec<DedicatedColumn> {
+        Vec::new()
+    }
+}
+
+/// Takes news of blocks, as the blocklist does.
+struct Sink(Arc<AtomicUsize>);
+
+impl Part for Sink {}
+
+impl Serve<BlockPublished> for Sink {
+    type Reply = BlockPublishedReply;
+
+    fn serve(&mut self, _news: BlockPublished, _cx: &mut Cx<Self>) -> Reply<BlockPublishedReply> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Reply::ok(BlockPublishedReply {})
+    }
+}
+
+struct World {
+    root: Supervisor,
+    live: LiveStore,
+    log: MemoryLog,
+    progress: Progress,
+    published: Arc<AtomicUsize>,
+}
+
+fn trace_id(n: u8) -> TraceId {
+    TraceId([n; 16])
+}
+
+/// A record with one span of trace `n`.
+fn record(n: u8) -> Record {
+    use prost::Message;
+    use vivace_protocol::otlp::collector::ExportTraceServiceRequest;
+    use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
+    let span = Span {
+        trace_id: vec![n; 16],
+        span_id: vec![n; 8],
+        name: format!("span {n}"),
+        start_time_unix_nano: 1_000,
+        end_time_unix_nano: 2_000,
+        ..Span::default()
+    };
+    let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+    let request = ExportTraceServiceRequest {
+        resource_spans: vec![ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() }],
+    };
+    let body = Bytes::from(request.encode_to_vec());
+    let sliced = slice(&body, &SliceLimits { max_attribute_bytes: 0 }).unwrap();
+    let mut value = BytesMut::new();
+    sliced.encode_push_bytes(false, &mut value);
+    let timestamp_ms = i64::try_from(SystemClock.unix().as_millis()).unwrap();
+    Record { tenant: Bytes::from_static(b"single-tenant"), value: value.freeze(), headers: Vec::new(), timestamp_ms }
+}
+
+impl World {
+    fn start(dir: PathBuf, log: MemoryLog, backend: Backend, hook: Option<ApplyHook>) -> Self {
+        let root = Supervisor::root("root", Arc::new(SystemClock), Placement::Here);
+        let (published, progress) = (Arc::new(AtomicUsize::new(0)), Progress::new(Offset(0)));
+        let sink = Child::<Sink>::new("sink", Bounds::messages(16));
+        let compute = Compute::new("t", 1, Bounds::messages(64)).unwrap();
+        let live = LiveStore::add(
+            &root,
+            Setup {
+                config: Config::default(),
+                row_group_bytes: 100_000_000,
+                log: Arc::new(log.clone()),
+                partition: PARTITION,
+                progress: progress.clone(),
+                dir,
+                disk: Arc::new(StdDisk),
+                backend,
+                limits: Arc::new(NoLimits),
+                publish: Endpoint::local(sink.mailbox()),
+                background: compute.clone(),
+                queries: compute,
+                metrics: Registry::new(),
+                hook,
+            },
+            Placement::Here,
+        );
+        let news = Arc::clone(&published);
+        root.add(sink, move |_| Ok(Sink(Arc::clone(&news))));
+        root.start();
+        Self { root, live, log, progress, published }
+    }
+
+    async fn append(&self, n: u8) -> Offset {
+        let offset = self.log.append(PARTITION, record(n)).await.unwrap().offset;
+        self.progress.applied(offset, tokio::time::sleep(LONG)).await.unwrap();
+        offset
+    }
+
+    async fn parts(&self, n: u8) -> usize {
+        let request = FindTraceRequest {
+            tenant: "single-tenant".into(),
+            trace_id: trace_id(n).as_bytes().to_vec(),
+            ..FindTraceRequest::default()
+        };
+        self.live.find.call(request, LONG).await.unwrap().parts.len()
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    actix_rt::System::new().block_on(test);
+}
+
+fn log() -> MemoryLog {
+    MemoryLog::new(LogId::from_random([7; 16]), Budget::new(1 << 30, LONG))
+}
+
+#[test]
+fn a_record_that_panics_its_consumer_is_set_aside_and_nothing_else_is_lost() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let hook: ApplyHook = Arc::new(|offset, _| assert_ne!(offset, 1, "planted"));
+        let world = World::start(dir.path().into(), log(), Backend::memory(), Some(hook));
+        for n in 1..=4 {
+            world.append(n).await;
+        }
+        // The record at offset 1 holds trace 2.
+        let mut found = Vec::new();
+        for n in 1..=4 {
+            found.push(world.parts(n).await);
+        }
+        assert_eq!(found, [1, 0, 1, 1]);
+        let tree = world.root.tree(LONG).await;
+        let (_, owner) = tree.flatten().into_iter().find(|(_, node)| node.name == "owner").unwrap();
+        assert_eq!(owner.restarts, 2, "{owner:?}");
+        assert!(owner.observed["quarantined"].to_string().contains("panicked twice"), "{}", owner.observed);
+        assert!(world.root.drain(LONG).await);
+    });
+}
+
+#[test]
+fn a_panic_that_passes_loses_nothing_and_answers_wait_for_the_replay() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let seen = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&seen);
+        let hook: ApplyHook = Arc::new(move |offset, _| {
+            assert!(offset != 2 || counter.fetch_add(1, Ordering::SeqCst) > 0, "once");
+        });
+        let world = World::start(dir.path().into(), log(), Backend::memory(), Some(hook));
+        for n in 1..=4 {
+            world.append(n).await;
+        }
+        for n in 1..=4 {
+            assert_eq!(world.parts(n).await, 1, "trace {n}");
+        }
+        assert_eq!(seen.load(Ordering::SeqCst), 2);
+        assert!(world.root.drain(LONG).await);
+    });
+}
+
+#[test]
+fn a_drain_leaves_everything_in_published_blocks_and_a_restart_replays_nothing() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, backend) = (log(), Backend::memory());
+        let world = World::start(dir.path().into(), log.clone(), backend.clone(), None);
+        for n in 1..=3 {
+            world.append(n).await;
+        }
+        let job = SearchJob {
+            tenant: "single-tenant".into(),
+            query: "{ name = \"span 2\" }".into(),
+            limit: 10,
+            spans_per_span_set: 3,
+            ..SearchJob::default()
+        };
+        let mut found = world.live.search.call(job, LONG).await.unwrap();
+        let batch = futures::StreamExt::next(&mut found).await.unwrap().unwrap();
+        assert_eq!(batch.traces.len(), 1);
+        assert!(world.root.drain(LONG).await);
+        assert_eq!(world.published.load(Ordering::SeqCst), 1);
+        let blocks = backend.list_blocks("single-tenant").await.unwrap().live;
+        assert_eq!(blocks.len(), 1);
+
+        let world = World::start(dir.path().into(), log, backend.clone(), None);
+        assert_eq!(world.parts(1).await, 0, "what is in a block is not held any more");
+        assert!(world.root.drain(LONG).await);
+        assert_eq!(backend.list_blocks("single-tenant").await.unwrap().live, blocks);
+    });
+}

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use crate::http;
 
 /// How long anything here may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Path of the binary under test: beside the test binary, or `VIVACE_BIN`.
 ///

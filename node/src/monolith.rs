@@ -108,6 +108,8 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
 
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let background = Compute::new("viv-background", 1, Bounds::messages(1024))?;
+    // Merging blocks takes long: flushes must not wait behind it.
+    let merging = Compute::new("viv-merge", 1, Bounds::messages(16))?;
     let queries = Compute::new("viv-query", cores, Bounds::messages(4096))?;
 
     let budget = Budget::new(IN_FLIGHT_BYTES, RETRY_AFTER);
@@ -141,7 +143,8 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
     let query = process.arbiter(1);
     let components = process.root.clone();
     let progress = Progress::new(Offset(0));
-    let distributor = distributor::Distributor::wire(
+    // The receivers say themselves where they listen, once they do.
+    distributor::Distributor::wire(
         distributor::Wiring {
             config: config.distributor.clone(),
             multitenancy: config.multitenancy(),
@@ -171,7 +174,7 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
             backend: backend.clone(),
             limits: Arc::clone(&overrides) as Arc<dyn live_store::Limits>,
             publish: news.published.clone(),
-            background: background.clone(),
+            background,
             queries: queries.clone(),
             metrics: registry.clone(),
             hook: None,
@@ -187,7 +190,7 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
             row_group_bytes: trace.block.parquet_row_group_size_bytes,
             limits: Arc::clone(&overrides) as Arc<dyn vivace_backend_worker::Limits>,
             replaced: news.replaced.clone(),
-            compute: background.clone(),
+            compute: merging,
             metrics: registry.clone(),
         },
         query.clone(),
@@ -240,9 +243,6 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
     let grace: Duration = server.graceful_shutdown_timeout.into();
     let grace = grace.min(Duration::from_secs(4));
     let mut servers = Vec::new();
-    for address in distributor.addresses() {
-        tracing::info!(listener = address.listener, addr = %address.addr, receiver = address.receiver, "listening");
-    }
     for (name, listener, router) in [("http", http, router), ("grpc", grpc, internal)] {
         tracing::info!(listener = name, addr = %listener.local_addr()?, "listening");
         let (server, stop) = (Server::new(limits.clone()), stop_queries.clone());

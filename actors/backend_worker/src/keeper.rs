@@ -18,7 +18,7 @@ use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlocksReplaced, BlocksReplacedReply};
 use vivace_runtime::{Clock, Compute, Cx, Deadline, Endpoint, Failure, Part};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, CompactSpec, LocalBlock, OpenBlock, RetentionRules, SelectRules,
+    Backend, BlockKey, BlockMeta, BlockSpec, CompactSpec, LocalBlock, OpenBlock, Place, RetentionRules, SelectRules,
     TenantIndex, Timestamp, compact, expired, select,
 };
 
@@ -30,6 +30,9 @@ use crate::metrics::Metrics;
 const NEWS_DEADLINE: Duration = Duration::from_secs(10);
 /// Objects without a `meta.json` that are younger may still become a block.
 const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Row groups of a merge that wait for the store.
+const PARTS_WAITING: usize = 2;
 
 /// What every generation needs.
 #[derive(Clone)]
@@ -199,7 +202,8 @@ impl Parts {
     async fn merge(&self, tenant: &str, inputs: Vec<BlockMeta>, stopping: &CancellationToken) -> Result<(), Failure> {
         let gone: Vec<Uuid> = inputs.iter().map(|meta| meta.block_id).collect();
         let (root, row_group_bytes, stopping) = (Arc::clone(&self.root), self.row_group_bytes, stopping.clone());
-        let tenant_name = tenant.to_owned();
+        let (tenant_name, id) = (tenant.to_owned(), Uuid::new_v4());
+        let (parts, ready) = tokio::sync::mpsc::channel(PARTS_WAITING);
         let merging = move || -> Result<_, Failure> {
             let dedicated = inputs.first().map(|meta| meta.dedicated_columns.clone()).unwrap_or_default();
             let mut blocks = Vec::with_capacity(inputs.len());
@@ -207,23 +211,38 @@ impl Parts {
                 let folder = root.join(&meta.tenant_id).join(meta.block_id.to_string());
                 blocks.push(OpenBlock::open(meta, Arc::new(LocalBlock::open(folder)?))?);
             }
-            let mut block = BlockSpec::new(tenant_name, Uuid::new_v4(), dedicated);
+            let mut block = BlockSpec::new(tenant_name, id, dedicated);
             block.row_group_bytes = row_group_bytes;
-            let mut data = Vec::new();
             let spec = CompactSpec {
                 block,
                 drop: &|_| false,
-                data: &mut |part| data.push(part),
-                go_on: &|| !stopping.is_cancelled(),
+                // Waits while the store is slower than the merge; a store that failed ends the merge at the next row.
+                data: &mut |part| drop(parts.blocking_send(part)),
+                go_on: &|| !stopping.is_cancelled() && !parts.is_closed(),
             };
-            let mut finished = compact(&blocks.iter().collect::<Vec<_>>(), spec)?;
-            data.append(&mut finished.data);
-            finished.data = data;
-            Ok(finished)
+            Ok(compact(&blocks.iter().collect::<Vec<_>>(), spec)?)
         };
-        let done = self.compute.run(0, merging).await.map_err(Failure::from).and_then(std::convert::identity);
-        let block = done.inspect_err(|_| self.metrics.compaction_errors.inc())?;
-        self.backend.put_block(&block).await.inspect_err(|_| self.metrics.compaction_errors.inc())?;
+        // The data goes to the store while it is made: memory holds a few row groups, never a block.
+        let key = BlockKey::new(tenant, id);
+        let mut upload = self.backend.upload(Place::Block(&key, "data.parquet")).await?;
+        let storing = async move {
+            // Dropped with this block: a merge whose store failed must not wait for room.
+            let mut ready = ready;
+            while let Some(part) = ready.recv().await {
+                upload.write(part).await?;
+            }
+            Ok::<_, Failure>(upload)
+        };
+        let (merged, stored) = futures::join!(self.compute.run(0, merging), storing);
+        let failed = |_: &Failure| self.metrics.compaction_errors.inc();
+        let mut upload = stored.inspect_err(failed)?;
+        let mut block = merged.map_err(Failure::from).and_then(std::convert::identity).inspect_err(failed)?;
+        for part in std::mem::take(&mut block.data) {
+            upload.write(part).await.inspect_err(|_| self.metrics.compaction_errors.inc())?;
+        }
+        upload.finish().await.inspect_err(|_| self.metrics.compaction_errors.inc())?;
+        self.backend.put_block_sides(&key, &block).await?;
+        self.backend.put_meta(&block.meta).await?;
         self.metrics.written_blocks.inc();
         for id in &gone {
             self.backend.mark_compacted(&BlockKey::new(tenant, *id)).await?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod compaction;
 mod crash;
 mod dependencies;
 mod ingest;

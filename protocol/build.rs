@@ -24,7 +24,7 @@ const SHARED_BYTES: &[&str] = &[
     ".vivace.v1.FindTraceReply.parts",
     ".vivace.v1.BlockPublished.meta_json",
     ".vivace.v1.BlocksReplaced.added_meta_json",
-    ".vivace.v1.BlockListReply.meta_json",
+    ".vivace.v1.BlockListReply.ids",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

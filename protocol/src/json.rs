@@ -8,12 +8,14 @@
 
 mod answers;
 mod ingest;
+mod models;
 mod reader;
 mod trace;
 mod writer;
 
 pub use answers::ToJson;
 pub use ingest::otlp_to_protobuf;
+pub use models::{tag_values_for_models, trace_for_models};
 pub use reader::JsonError;
 pub use trace::{Batches, write_resource_spans};
 
@@ -24,5 +26,7 @@ pub fn to_vec(answer: &impl ToJson) -> Vec<u8> {
     out
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

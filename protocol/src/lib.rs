@@ -11,6 +11,7 @@
 )]
 mod generated;
 
+mod block_list;
 pub mod combine;
 mod error;
 mod ids;
@@ -21,6 +22,7 @@ pub mod slicer;
 pub mod trace_walk;
 pub mod wire;
 
+pub use block_list::{BlockEntry, BlockListError};
 pub use error::{Error, Kind};
 pub use ids::{SpanId, TenantId, TenantIdError, TraceId, TraceIdError};
 pub use rpc_status::RpcStatus;

@@ -80,6 +80,9 @@ vivace_runtime::config_struct! {
     }
 }
 
+/// A whole part is in memory while a block is written.
+const MAX_BLOOM_SHARD_BYTES: u64 = 16 << 20;
+
 vivace_runtime::config_struct! {
     /// Form of blocks.
     pub struct BlockConfig {
@@ -281,9 +284,9 @@ pub enum ConfigError {
     /// Not a share.
     #[error("storage.trace.block.bloom_filter_false_positive is {0}, allowed is above 0 and below 1")]
     FalsePositive(f64),
-    /// The parts of the filter have no room.
-    #[error("storage.trace.block.bloom_filter_shard_size_bytes must be above 0")]
-    BloomShard,
+    /// The parts of the filter have no room, or take all of the memory.
+    #[error("storage.trace.block.bloom_filter_shard_size_bytes is {0}, allowed is 1 to {MAX_BLOOM_SHARD_BYTES}")]
+    BloomShard(u64),
     /// Row groups have no room.
     #[error("storage.trace.block.parquet_row_group_size_bytes must be above 0")]
     RowGroup,
@@ -310,6 +313,15 @@ impl TraceConfig {
 }
 
 impl BlockConfig {
+    /// Size and sharpness of the bloom filters.
+    #[must_use]
+    pub fn bloom(&self) -> crate::BloomSpec {
+        crate::BloomSpec {
+            shard_bytes: usize::try_from(self.bloom_filter_shard_size_bytes).unwrap_or(usize::MAX),
+            false_positives: self.bloom_filter_false_positive,
+        }
+    }
+
     /// Checks the form of blocks.
     ///
     /// # Errors
@@ -323,8 +335,9 @@ impl BlockConfig {
         if !(share > 0.0 && share < 1.0) {
             return Err(ConfigError::FalsePositive(share));
         }
-        if self.bloom_filter_shard_size_bytes == 0 {
-            return Err(ConfigError::BloomShard);
+        let shard = self.bloom_filter_shard_size_bytes;
+        if shard == 0 || shard > MAX_BLOOM_SHARD_BYTES {
+            return Err(ConfigError::BloomShard(shard));
         }
         if self.parquet_row_group_size_bytes == 0 {
             return Err(ConfigError::RowGroup);

@@ -10,6 +10,7 @@ mod dedicated;
 mod index;
 mod live;
 mod meta;
+pub mod profile;
 pub mod query;
 mod read;
 mod schema;

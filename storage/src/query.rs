@@ -2,6 +2,10 @@
 //!
 //! Shared by whoever holds spans: the live-store over its live traces, the querier over blocks. Calls block and compute.
 
+mod metrics;
+mod names;
+mod share;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,8 +23,10 @@ use vivace_traceql::{
     TimeRange, TraceHit, Value, format_duration,
 };
 
+pub use self::metrics::{instant_response, merge_metrics, metrics, metrics_block, metrics_plan, range_response};
+pub use self::share::Share;
 use crate::tags::{TagLimits, TagNames, TagSet, TagSource, TagValue, tag_values};
-use crate::{BlockSource, OpenBlock, read};
+use crate::{BlockSource, OpenBlock, profile::ProfiledBlock, read};
 
 /// The trace as stored, an encoded `tempopb.Trace`.
 ///
@@ -45,10 +51,10 @@ fn window(start: u64, end: u64) -> Option<TimeRange> {
     (end > 0).then_some(TimeRange { start_ns: start, end_ns: end })
 }
 
-fn limits(max_entries: u32) -> TagLimits {
-    let max_entries = usize::try_from(max_entries).ok().filter(|max| *max > 0);
-    let unlimited = TagLimits::default();
-    TagLimits { max_entries: max_entries.unwrap_or(unlimited.max_entries), ..unlimited }
+fn limits(max_entries: u32, max_stale: u32) -> TagLimits {
+    // More than there can be is no limit.
+    let limit = |max: u32| usize::try_from(max).unwrap_or(0);
+    TagLimits { max_entries: limit(max_entries), max_stale: limit(max_stale), ..TagLimits::default() }
 }
 
 fn scope_name(scope: Scope) -> &'static str {
@@ -61,10 +67,11 @@ fn scope_name(scope: Scope) -> &'static str {
     }
 }
 
-/// Names of attributes by scope. Scopes that name no attributes (`intrinsic`, `trace`) have none.
+/// Names of attributes by scope, of all spans or of those that the job's query selects. Scopes that name no attributes
+/// (`intrinsic`, `trace`) have none.
 ///
 /// # Errors
-/// UNAVAILABLE when the source cannot be read.
+/// INVALID_ARGUMENT when the query cannot run, UNAVAILABLE when the source cannot be read.
 pub fn tag_names(source: &impl TagSource, job: &TagNamesJob) -> Result<TagNamesReply, Status> {
     let scope = match job.scope.as_str() {
         "" | "none" => None,
@@ -75,8 +82,13 @@ pub fn tag_names(source: &impl TagSource, job: &TagNamesJob) -> Result<TagNamesR
         "instrumentation" => Some(Scope::Instrumentation),
         _ => return Ok(TagNamesReply::default()),
     };
-    let mut names = TagNames::new(limits(job.max_per_scope));
-    source.tag_names(scope, &mut names).map_err(|error| unavailable(&error))?;
+    let mut names = TagNames::new(limits(job.max_per_scope, job.max_stale));
+    if job.query.is_empty() {
+        source.tag_names(scope, &mut names).map_err(|error| unavailable(&error))?;
+    } else {
+        let window = window(job.start_unix_nano, job.end_unix_nano);
+        names::selected_names(source, job, scope, window, &mut names)?;
+    }
     let scopes = names.into_scopes().into_iter().filter(|(_, tags)| !tags.is_empty());
     let scopes = scopes
         .map(|(scope, tags)| SearchTagsV2Scope { name: scope_name(scope).to_owned(), tags: tags.into_iter().collect() })
@@ -131,7 +143,7 @@ pub fn parse_field(text: &str) -> Result<Field, String> {
 /// INVALID_ARGUMENT when the tag is none, UNAVAILABLE when the source cannot be read.
 pub fn tag_values_of(source: &impl TagSource, job: &TagValuesJob) -> Result<TagValuesReply, Status> {
     let field = parse_field(&job.tag).map_err(Status::invalid_argument)?;
-    let mut values = TagSet::new(limits(job.max_values));
+    let mut values = TagSet::new(limits(job.max_values, job.max_stale));
     let window = window(job.start_unix_nano, job.end_unix_nano);
     if job.query.is_empty() {
         // Without a filter every value of the source is meant: sources know them without looking at spans.
@@ -243,15 +255,21 @@ pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Stat
             ..SearchMetrics::default()
         }),
         coverage: None,
+        profile: None,
     })
 }
 
-/// [`search`] of a block.
+/// [`search`] of a share of a block; a search that is to be explained takes all of it.
 ///
 /// # Errors
 /// As there.
-pub fn search_block(block: &Arc<OpenBlock>, job: &SearchJob) -> Result<SearchBatch, Status> {
-    search(&BlockSource::new(Arc::clone(block)), job)
+pub fn search_block(block: &Arc<OpenBlock>, share: &Share, job: &SearchJob) -> Result<SearchBatch, Status> {
+    if !job.explain {
+        return search(&share.source(block), job);
+    }
+    let source = ProfiledBlock::new(Arc::clone(block));
+    let batch = search(&source, job)?;
+    Ok(SearchBatch { profile: Some(source.finish()), ..batch })
 }
 
 fn metadata(hit: TraceHit) -> TraceSearchMetadata {

@@ -95,6 +95,9 @@ pub struct BlockSpec {
     /// A page ends with the row that brings the largest waiting page of its group to this size before compression.
     /// Smaller pages make looking up one trace cheaper and the block larger.
     pub page_bytes: usize,
+    /// A page ends at the latest with the row that brings its group to this many entries: levels pack so well that columns
+    /// with few values would have no other end, and looking up one trace decodes the levels of a page of each column.
+    pub page_entries: usize,
     /// At most this much of a trace's parts goes into its row; the rest is handed back. At most 512 MiB.
     pub max_trace_bytes: usize,
     /// Bits of one bloom shard in bytes, and the share of absent ids it lets through.
@@ -126,6 +129,7 @@ impl BlockSpec {
             dedicated,
             row_group_bytes: 100_000_000,
             page_bytes: 256 * 1024,
+            page_entries: 16 * 1024,
             max_trace_bytes: 64 * 1024 * 1024,
             bloom: BloomSpec { shard_bytes: bloom::SHARD_BYTES, false_positives: bloom::FALSE_POSITIVES },
             time_bounds: None,
@@ -232,7 +236,7 @@ impl BlockWriter {
         self.start = self.start.min(if summary.start == 0 { u64::MAX } else { summary.start });
         self.end = self.end.max(summary.end);
         self.group_bytes += taken.iter().map(|part| part.len() as u64).sum::<u64>();
-        self.group.end_row(self.spec.page_bytes, &mut self.room)?;
+        self.group.end_row(&self.spec, &mut self.room)?;
         if self.group_bytes >= self.spec.row_group_bytes.min(MAX_ROW_GROUP_BYTES) {
             self.cut_row_group()?;
         }

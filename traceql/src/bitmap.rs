@@ -106,6 +106,37 @@ impl Bitmap {
         }
     }
 
+    /// Sets the bits of `start..end`.
+    ///
+    /// # Panics
+    /// When `end` is above [`len`](Self::len).
+    pub fn set_range(&mut self, start: usize, end: usize) {
+        assert!(end <= self.len, "rows up to {end} of a bitmap of {}", self.len);
+        let (mut at, last) = (start, end);
+        while at < last {
+            let bits = (64 - at % 64).min(last - at);
+            let ones = if bits == 64 { u64::MAX } else { (1 << bits) - 1 };
+            self.words[at / 64] |= ones << (at % 64);
+            at += bits;
+        }
+    }
+
+    /// Sets the bits that `other` has set, moved by `start`.
+    ///
+    /// # Panics
+    /// When the last bit of `other` comes to lie past the end.
+    pub fn or_at(&mut self, start: usize, other: &Self) {
+        assert!(start + other.len <= self.len, "{} rows at {start} of a bitmap of {}", other.len, self.len);
+        let (word, shift) = (start / 64, start % 64);
+        for (at, bits) in other.words.iter().enumerate() {
+            self.words[word + at] |= bits << shift;
+            let over = if shift == 0 { 0 } else { bits >> (64 - shift) };
+            if over != 0 {
+                self.words[word + at + 1] |= over;
+            }
+        }
+    }
+
     /// Adds one row at the end.
     pub fn push(&mut self, value: bool) {
         if self.len.is_multiple_of(64) {

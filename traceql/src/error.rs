@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+const TOO_DEEP: &str = "query is nested too deeply";
+
 /// What kind of refusal it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -47,6 +49,16 @@ impl Error {
             column: before[line_start..].chars().count() + 1,
         };
         Self { kind: ErrorKind::Parse, message, position: Some(position), query: query.into() }
+    }
+
+    /// A text that nests more deeply than the stack of a thread allows to walk.
+    pub(crate) fn too_deep(query: &str, offset: usize) -> Self {
+        Self::parse(query, offset, TOO_DEEP.into())
+    }
+
+    /// Whether it is [`too_deep`](Self::too_deep).
+    pub(crate) fn is_about_depth(&self) -> bool {
+        self.message == TOO_DEEP
     }
 
     pub(crate) fn check(query: &str, kind: ErrorKind, message: String) -> Self {

@@ -219,6 +219,36 @@ impl<'a> View<'a> {
         }
     }
 
+    /// From here on event and link columns show the first event and link that has a value, each for itself.
+    pub(crate) fn show_first_values(&mut self, batch: &SpanBatch) {
+        let mut fetched = 0;
+        for (shown, field) in self.columns.iter_mut().zip(self.fields) {
+            let offsets = match field.level() {
+                Level::Trace => continue,
+                Level::Span => {
+                    fetched += usize::from(!matches!(field, Field::Intrinsic(intrinsic) if intrinsic.is_structure()));
+                    continue;
+                }
+                Level::Event => &batch.events,
+                Level::Link => &batch.links,
+            };
+            if let (Some(column), Some(offsets)) = (batch.columns.get(fetched), offsets) {
+                let present = column.presence(offsets.last().map_or(0, |end| *end as usize));
+                let first =
+                    |pair: &[u32]| (pair[0]..pair[1]).find(|item| present.get(*item as usize)).unwrap_or(NIL_ID);
+                let rows: Vec<u32> = offsets.windows(2).map(first).collect();
+                *shown = Cow::Owned(column.take_optional(&rows, field));
+            }
+            fetched += 1;
+        }
+    }
+
+    /// A column with its field.
+    pub(crate) fn column(&self, index: usize) -> (&Column, &Field) {
+        let column: &Column = &self.columns[index];
+        (column, &self.fields[index])
+    }
+
     /// The value of a slot in a row.
     pub(crate) fn slot_value(&self, slot: Slot, row: usize) -> Value {
         match slot {

@@ -83,6 +83,9 @@ pub struct FetchSpec {
     pub structure: bool,
     /// Deliver everything stored for the spans in [`SpanBatch::everything`] (used by `compare`).
     pub select_all: bool,
+    /// Only the newest results are shown: a source that can delivers newer traces in earlier batches, and leaves out those
+    /// named by [`Cursor::ignore_before`].
+    pub newest_first: bool,
 }
 
 impl FetchSpec {
@@ -97,6 +100,7 @@ impl FetchSpec {
             trace_fields: TraceFields::default(),
             structure: false,
             select_all: false,
+            newest_first: false,
         }
     }
 }
@@ -247,6 +251,9 @@ pub trait Cursor {
     /// # Errors
     /// When reading fails.
     fn load(&mut self, traces: &[u32], spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded, FetchError>;
+
+    /// Traces that start before this instant are of no use from now on. Sources that cannot tell go on delivering them.
+    fn ignore_before(&mut self, _start_ns: u64) {}
 
     /// What the fetch has cost so far.
     fn stats(&self) -> FetchStats;

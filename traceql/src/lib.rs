@@ -12,6 +12,7 @@ mod fetch;
 mod field;
 mod lexer;
 pub mod memory;
+mod metrics;
 mod parser;
 mod pattern;
 mod plan;
@@ -31,6 +32,10 @@ pub use fetch::{
 };
 pub use field::{Field, Intrinsic, Level, Scope};
 pub use memory::MemorySource;
+pub use metrics::{
+    Cells, Exemplar, Group, Label, MetricsError, MetricsExemplar, MetricsPartial, MetricsPlan, MetricsRequest,
+    MetricsResult, MetricsSeries, PartialLeaf, Window,
+};
 pub use pattern::{Pattern, PatternError};
 pub use plan::{EvalError, Evaluator, PlanError, SearchPlan, Spanset, Survivor};
 pub use query::Query;

@@ -128,7 +128,7 @@ impl<'a> Parser<'a> {
 
     fn nested_by<T>(&mut self, weight: u32, parse: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         if self.nesting + weight > MAX_NESTING {
-            return self.fail(self.start, "query is nested too deeply".into());
+            return Err(Error::too_deep(self.query, self.start));
         }
         self.nesting += weight;
         let result = parse(self);
@@ -141,6 +141,8 @@ impl<'a> Parser<'a> {
     fn body(&mut self) -> Result<Body, Error> {
         let node = self.piped(false)?;
         match node {
+            // A single pipeline in parentheses is that pipeline.
+            Node::Set { expr: SpansetExpr::Pipeline(pipeline), .. } => Ok(Body::Search(pipeline)),
             Node::Set { expr, .. } => Ok(Body::Search(Pipeline { stages: vec![Stage::Spans(expr)] })),
             Node::Stages(pipeline) => Ok(Body::Search(pipeline)),
             Node::Comparison(comparison) => Ok(Body::ScalarComparison(comparison)),

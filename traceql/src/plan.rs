@@ -5,13 +5,13 @@ mod structural;
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    ast::{Aggregate, Body, Form, Pipeline, ScalarExpr, SpansetExpr, SpansetOp, Stage},
+    ast::{Aggregate, Body, Expr, Form, Pipeline, ScalarExpr, SpansetExpr, SpansetOp, Stage},
     bitmap::Bitmap,
     condition::Predicate,
     eval::{Verdicts, View},
     fetch::{FetchSpec, LoadSpec, SpanBatch, TimeRange, TraceFields},
     field::{Field, Intrinsic, Level, Scope},
-    program::{Compiler, Program, Scalar},
+    program::{Compiler, Program, Scalar, Slot},
     query::Query,
     value::{CompareOp, Value},
 };
@@ -25,6 +25,12 @@ pub enum PlanError {
     /// Refused by the checks already; only reachable with a tree that was not checked.
     #[error("not a search query")]
     NotASearch,
+    /// A query that selects spans and computes nothing of them was asked for series.
+    #[error("not a metrics query")]
+    NotMetrics,
+    /// The time axis of a metrics query is none.
+    #[error("{0}")]
+    Range(&'static str),
 }
 
 /// Why evaluation of a batch stopped. The query fails.
@@ -138,15 +144,34 @@ impl SearchPlan {
             Body::Metrics { .. } => return Err(PlanError::Math),
             Body::ScalarComparison(_) => return Err(PlanError::NotASearch),
         };
-        let mut planner = Planner {
-            compiler: Compiler { query, columns: crate::program::Columns::default(), tests: 0 },
-            filters: Vec::new(),
-            selected: Vec::new(),
-        };
+        let mut planner = Planner::new(query);
         let stages = planner.steps(pipeline)?;
+        Ok(Self::assemble(planner, stages, query.hint_bool("most_recent") == Some(true)))
+    }
+
+    /// Plans a pipeline together with fields that are read of its spans, and filters that are tested beside it.
+    ///
+    /// # Errors
+    /// For stages that the checks refuse.
+    pub(crate) fn with_fields(
+        query: &Query,
+        pipeline: &Pipeline,
+        fields: &[Field],
+        filters: &[&Expr],
+    ) -> Result<(Self, Vec<Slot>), PlanError> {
+        let mut planner = Planner::new(query);
+        let stages = planner.steps(pipeline)?;
+        let slots = fields.iter().map(|field| planner.compiler.columns.slot(field)).collect();
+        for filter in filters {
+            let program = planner.compiler.program(filter);
+            planner.filters.push(program);
+        }
+        Ok((Self::assemble(planner, stages, false), slots))
+    }
+
+    fn assemble(planner: Planner<'_>, stages: Vec<Step>, most_recent: bool) -> Self {
         let Planner { compiler, filters, selected } = planner;
         let fields = compiler.columns.fields;
-
         let is_structure = |field: &Field| matches!(field, Field::Intrinsic(name) if name.is_structure());
         let trace_fields = TraceFields {
             times: fields.contains(&Intrinsic::TraceDuration.into()),
@@ -173,6 +198,7 @@ impl SearchPlan {
             trace_fields,
             structure: fields.iter().any(is_structure) || has_structural(&stages),
             select_all: false,
+            newest_first: false,
         };
         let mut shown: Vec<Field> =
             vec![Intrinsic::SpanId.into(), Intrinsic::StartTime.into(), Intrinsic::Duration.into()];
@@ -181,14 +207,24 @@ impl SearchPlan {
                 shown.push(field.clone());
             }
         }
-        Ok(Self {
+        Self {
             stages,
             filters,
             fields,
             spec,
             output: LoadSpec { fields: shown, trace_fields: TraceFields::ALL },
-            most_recent: query.hint_bool("most_recent") == Some(true),
-        })
+            most_recent,
+        }
+    }
+
+    /// Whether a span's fate hangs on its own values alone, so that a source may leave out spans for any reason.
+    pub(crate) fn is_span_wise(&self) -> bool {
+        self.stages.iter().all(|step| matches!(step, Step::Spans(Set::Filter(_)) | Step::By { .. } | Step::Coalesce))
+    }
+
+    /// Everything that is computed with or shown, in the order of the view's columns.
+    pub(crate) fn fields(&self) -> &[Field] {
+        &self.fields
     }
 
     /// What to fetch for traces that overlap `window` (all traces without one).
@@ -245,7 +281,15 @@ struct Planner<'q> {
     selected: Vec<Field>,
 }
 
-impl Planner<'_> {
+impl<'q> Planner<'q> {
+    fn new(query: &'q Query) -> Self {
+        Self {
+            compiler: Compiler { query, columns: crate::program::Columns::default(), tests: 0 },
+            filters: Vec::new(),
+            selected: Vec::new(),
+        }
+    }
+
     fn steps(&mut self, pipeline: &Pipeline) -> Result<Vec<Step>, PlanError> {
         let mut steps = Vec::with_capacity(pipeline.stages.len());
         for stage in &pipeline.stages {
@@ -374,12 +418,49 @@ struct Run<'a> {
     filters: &'a [Bitmap],
 }
 
-impl Evaluator<'_> {
-    /// Runs all stages over the traces of a batch. Survivors are in batch order.
+/// A batch with the spans that a plan selects from it.
+pub(crate) struct Selection<'a> {
+    /// The columns of the plan's fields; of events and links the first values.
+    pub(crate) view: View<'a>,
+    /// The spans that pass all stages.
+    pub(crate) spans: Bitmap,
+    /// The verdicts of the filters, those of the stages first.
+    pub(crate) filters: Vec<Bitmap>,
+}
+
+impl<'p> Evaluator<'p> {
+    /// The spans that pass all stages, whatever set they end up in.
     ///
     /// # Errors
-    /// When the query meets data it is not defined for, or the batch is not what the plan asked for.
-    pub fn evaluate(&mut self, batch: &SpanBatch) -> Result<Vec<Survivor>, EvalError> {
+    /// As [`evaluate`](Self::evaluate).
+    pub(crate) fn select<'a>(&mut self, batch: &'a SpanBatch) -> Result<Selection<'a>, EvalError>
+    where
+        'p: 'a,
+    {
+        let (mut view, filters) = self.test(batch)?;
+        let spans = if self.plan.is_span_wise() {
+            let mut spans = Bitmap::ones(batch.len());
+            for step in &self.plan.stages {
+                if let Step::Spans(Set::Filter(index)) = step {
+                    spans.and(&filters[*index]);
+                }
+            }
+            spans
+        } else {
+            let mut spans = Bitmap::zeros(batch.len());
+            for survivor in self.survivors(batch, &view, &filters)? {
+                survivor.sets.iter().flat_map(|set| &set.rows).for_each(|row| spans.set(*row as usize, true));
+            }
+            spans
+        };
+        view.show_first_values(batch);
+        Ok(Selection { view, spans, filters })
+    }
+
+    fn test<'a>(&mut self, batch: &'a SpanBatch) -> Result<(View<'a>, Vec<Bitmap>), EvalError>
+    where
+        'p: 'a,
+    {
         let plan = self.plan;
         if batch.columns.len() != plan.spec.fields.len() {
             return Err(EvalError::Columns { got: batch.columns.len(), wanted: plan.spec.fields.len() });
@@ -388,9 +469,22 @@ impl Evaluator<'_> {
             return Err(EvalError::NoStructure);
         }
         let view = View::spans(batch, &plan.fields);
-        let filters: Vec<Bitmap> =
-            plan.filters.iter().map(|program| view.select(batch, program, &mut self.verdicts)).collect();
-        let run = Run { batch, view: &view, filters: &filters };
+        let filters = plan.filters.iter().map(|program| view.select(batch, program, &mut self.verdicts)).collect();
+        Ok((view, filters))
+    }
+
+    /// Runs all stages over the traces of a batch. Survivors are in batch order.
+    ///
+    /// # Errors
+    /// When the query meets data it is not defined for, or the batch is not what the plan asked for.
+    pub fn evaluate(&mut self, batch: &SpanBatch) -> Result<Vec<Survivor>, EvalError> {
+        let (view, filters) = self.test(batch)?;
+        self.survivors(batch, &view, &filters)
+    }
+
+    fn survivors(&self, batch: &SpanBatch, view: &View<'_>, filters: &[Bitmap]) -> Result<Vec<Survivor>, EvalError> {
+        let plan = self.plan;
+        let run = Run { batch, view, filters };
         let mut survivors = Vec::new();
         for (trace, info) in (0_u32..).zip(&batch.traces) {
             // The usual first stage costs only the words of its bitmap.

@@ -12,6 +12,9 @@ use crate::{
     value::Value,
 };
 
+/// A text of so few bytes has a normal form that nests less deeply than the parser allows.
+const SHORT_TEXT: usize = 90;
+
 /// A query that parsed and passed all checks. `Display` is its normal form, which parses back to an equal query.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -29,7 +32,16 @@ impl Query {
         let (body, hints) = Parser::query(text)?;
         let mut checker = Checker::default();
         checker.body(&body).map_err(|(kind, message)| Error::check(text, kind, message))?;
-        Ok(Self { body, hints, patterns: checker.patterns })
+        let query = Self { body, hints, patterns: checker.patterns };
+        // The normal form, which names the query everywhere else, has more parentheses than the text: what only it nests too
+        // deeply is refused here and not by whoever reads it. Short texts cannot.
+        if text.len() > SHORT_TEXT
+            && let Err(error) = Parser::query(&query.to_string())
+            && error.is_about_depth()
+        {
+            return Err(Error::parse(text, 0, error.message));
+        }
+        Ok(query)
     }
 
     /// What the query does.
@@ -112,5 +124,7 @@ impl std::str::FromStr for Field {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

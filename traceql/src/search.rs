@@ -151,6 +151,36 @@ impl Merger {
             && (!self.most_recent || self.oldest().is_some_and(|oldest| self.traces[&oldest].start_ns > outstanding_ns))
     }
 
+    /// What started before this instant can change nothing any more.
+    #[must_use]
+    pub fn floor(&self) -> Option<u64> {
+        let full = self.most_recent && self.traces.len() >= self.limit;
+        self.oldest().filter(|_| full).map(|oldest| self.traces[&oldest].start_ns)
+    }
+
+    /// Those of a batch's survivors that can be kept, in batch order: everything about the others need not be loaded.
+    /// `limit` newest ones and what adds to traces that are held; without `most_recent` all.
+    fn candidates(&self, batch: &SpanBatch, mut survivors: Vec<Survivor>) -> Vec<Survivor> {
+        if !self.most_recent || survivors.len() <= self.limit {
+            return survivors;
+        }
+        let floor = self.floor().unwrap_or(0);
+        let info = |survivor: &Survivor| &batch.traces[survivor.trace as usize];
+        let rank = |survivor: &Survivor| {
+            let trace = info(survivor);
+            (self.traces.contains_key(&trace.id), trace.start_ns, std::cmp::Reverse(trace.id))
+        };
+        survivors.retain(|survivor| rank(survivor).0 || info(survivor).start_ns >= floor);
+        let held = survivors.iter().filter(|survivor| rank(survivor).0).count();
+        let wanted = held.saturating_add(self.limit);
+        if survivors.len() > wanted {
+            survivors.select_nth_unstable_by(wanted, |a, b| rank(b).cmp(&rank(a)));
+            survivors.truncate(wanted);
+            survivors.sort_unstable_by_key(|survivor| survivor.trace);
+        }
+        survivors
+    }
+
     /// Traces held.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -203,17 +233,28 @@ pub fn search<S: Source>(
     if plan.is_empty() {
         return Ok(FetchStats::default());
     }
-    let mut cursor = source.fetch(&plan.spec(window))?;
+    let mut spec = plan.spec(window);
+    spec.trace_fields.times = true;
+    spec.newest_first = merger.most_recent;
+    let mut cursor = source.fetch(&spec)?;
     let mut evaluator = plan.evaluator();
     while let Some(batch) = cursor.next()? {
-        let survivors = evaluator.evaluate(&batch)?;
+        let mut survivors = evaluator.evaluate(&batch)?;
+        if let Some(window) = window {
+            survivors.retain(|survivor| {
+                let trace = &batch.traces[survivor.trace as usize];
+                window.overlaps(trace.start_ns, trace.start_ns.saturating_add(trace.duration_ns))
+            });
+        }
+        let survivors = merger.candidates(&batch, survivors);
         for hit in plan.hits(&batch, &survivors, spans_per_set, &mut cursor)? {
-            if window.is_none_or(|window| window.overlaps(hit.start_ns, hit.start_ns.saturating_add(hit.duration_ns))) {
-                merger.add(hit);
-            }
+            merger.add(hit);
         }
         if merger.is_full(u64::MAX) {
             break;
+        }
+        if let Some(floor) = merger.floor() {
+            cursor.ignore_before(floor);
         }
     }
     Ok(cursor.stats())

@@ -228,24 +228,42 @@ fn text(reader: &mut Reader<'_>, out: &mut Vec<u8>, number: u32) -> Result {
     Ok(())
 }
 
+/// Who reads ids, in the collector's error texts.
+const ID_READER: &str = "ID.UnmarshalJSONIter";
+
 fn id(reader: &mut Reader<'_>, out: &mut Vec<u8>, number: u32, len: usize) -> Result {
     let at = reader.offset();
     let hex = reader.string()?;
     if hex.is_empty() {
         return Ok(());
     }
-    let digits = 2 * len;
-    if hex.len() != digits {
-        return Err(reader.fault(at, format!("id length mismatch: expected {digits} hex digits, found {}", hex.len())));
+    if hex.len() / 2 != len {
+        return Err(reader.collector_fault(at, ID_READER, "length mismatch"));
     }
+    let digit = |byte: u8| {
+        let value = char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        value.ok_or_else(|| reader.collector_fault(at, ID_READER, &format!("encoding/hex: invalid byte: {}", go(byte))))
+    };
     let mut bytes = [0; 16];
-    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        let digit = |at: usize| pair.get(at).and_then(|c| char::from(*c).to_digit(16));
-        let value = digit(0).zip(digit(1)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        *byte = value.ok_or_else(|| reader.fault(at, format!("expected hex digits, found {}", quoted(&hex))))?;
+    let pairs = hex.as_bytes().chunks_exact(2);
+    let odd = pairs.remainder().first().copied();
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(pair[0])? * 16 + digit(pair[1])?;
+    }
+    if let Some(odd) = odd {
+        digit(odd)?;
+        return Err(reader.collector_fault(at, ID_READER, "encoding/hex: odd length hex string"));
     }
     put_bytes(out, number, &bytes[..len]);
     Ok(())
+}
+
+/// A byte as Go prints it as a character: `U+007A 'z'`, and without the character where it cannot be seen.
+fn go(byte: u8) -> String {
+    match byte {
+        0x20..=0x7e | 0xa1..=0xac | 0xae.. => format!("U+{byte:04X} '{}'", char::from(byte)),
+        _ => format!("U+{byte:04X}"),
+    }
 }
 
 fn enumeration(reader: &mut Reader<'_>, out: &mut Vec<u8>, number: u32, names: &[&str]) -> Result {

@@ -9,6 +9,8 @@ pub struct JsonError {
     path: String,
     offset: usize,
     what: String,
+    /// The text is known to clients as it is: nothing is added to it.
+    whole: bool,
 }
 
 impl JsonError {
@@ -31,6 +33,9 @@ impl JsonError {
 
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.whole {
+            return f.write_str(&self.what);
+        }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }
@@ -63,12 +68,32 @@ impl<'a> Reader<'a> {
                 path: String::new(),
                 offset: error.valid_up_to(),
                 what: "text is not UTF-8".to_owned(),
+                whole: false,
             }),
         }
     }
 
     pub(super) fn fault(&self, offset: usize, what: impl Into<String>) -> JsonError {
-        JsonError { path: String::new(), offset, what: what.into() }
+        JsonError { path: String::new(), offset, what: what.into(), whole: false }
+    }
+
+    /// A fault in the words of the OpenTelemetry Collector's reader, for what clients match on: who read what, what is
+    /// wrong, and the bytes around the reader's place, which is behind the value at fault.
+    pub(super) fn collector_fault(&self, offset: usize, reading: &str, what: &str) -> JsonError {
+        const NEAR: usize = 10;
+        const CONTEXT: usize = 50;
+        let bytes = self.text.as_bytes();
+        let around = |distance: usize| {
+            let from = self.at.saturating_sub(distance);
+            String::from_utf8_lossy(&bytes[from..bytes.len().min(self.at + distance)])
+        };
+        let place = self.at.min(NEAR);
+        let what = format!(
+            "{reading}: {what}, error found in #{place} byte of ...|{}|..., bigger context ...|{}|...",
+            around(NEAR),
+            around(CONTEXT)
+        );
+        JsonError { path: String::new(), offset, what, whole: true }
     }
 
     /// Where the next value begins.

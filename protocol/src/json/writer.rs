@@ -31,6 +31,28 @@ impl<'o> Object<'o> {
         self.out
     }
 
+    /// Begins a member whose name is not ours: the name is written by [`text`], then comes [`Object::value`].
+    pub(super) fn key(&mut self) -> &mut Vec<u8> {
+        if !self.empty {
+            self.out.push(b',');
+        }
+        self.empty = false;
+        self.out
+    }
+
+    /// What comes after a [`Object::key`].
+    pub(super) fn value(&mut self) -> &mut Vec<u8> {
+        self.out.push(b':');
+        self.out
+    }
+
+    /// 64 bits as a number, where no mapping of protobuf is due.
+    pub(super) fn number_field(&mut self, name: &str, value: u64) {
+        if value != 0 {
+            integer(self.name(name), false, value);
+        }
+    }
+
     pub(super) fn text_field(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             text(self.name(name), value);
@@ -167,7 +189,7 @@ pub(super) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
 }
 
-fn integer(out: &mut Vec<u8>, negative: bool, mut value: u64) {
+pub(super) fn integer(out: &mut Vec<u8>, negative: bool, mut value: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -182,6 +204,11 @@ fn integer(out: &mut Vec<u8>, negative: bool, mut value: u64) {
         out.push(b'-');
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// A signed number.
+pub(super) fn signed(out: &mut Vec<u8>, value: &i64) {
+    integer(out, *value < 0, value.unsigned_abs());
 }
 
 pub(super) fn quoted_integer(out: &mut Vec<u8>, negative: bool, value: u64) {

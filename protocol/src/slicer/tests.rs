@@ -1,3 +1,5 @@
+mod fuzz;
+
 use std::collections::HashSet;
 
 use bytes::BytesMut;

@@ -33,6 +33,8 @@ pub struct LiveCursor<'a> {
     latest: Vec<usize>,
     stats: FetchStats,
     batch_spans: usize,
+    /// Traces that start before are of no use.
+    floor: u64,
 }
 
 /// A walked trace with what was derived from it.
@@ -57,6 +59,7 @@ impl<'a> LiveCursor<'a> {
             latest: Vec::new(),
             stats: FetchStats::default(),
             batch_spans,
+            floor: 0,
         }
     }
 
@@ -84,7 +87,8 @@ impl<'a> LiveCursor<'a> {
             self.stats.traces += 1;
             self.stats.spans += walked.view.spans.len() as u64;
             let (start, end) = walked.view.bounds();
-            if self.window.is_some_and(|window| !window.overlaps(start, end)) || !self.useful(&walked)? {
+            let late = start >= self.floor;
+            if !late || self.window.is_some_and(|window| !window.overlaps(start, end)) || !self.useful(&walked)? {
                 continue;
             }
             let first = number(batch.handles.len());
@@ -178,6 +182,10 @@ impl Cursor for LiveCursor<'_> {
 
     fn load(&mut self, traces: &[u32], spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded, FetchError> {
         self.loaded(traces, spans, spec).map_err(fetch_error)
+    }
+
+    fn ignore_before(&mut self, start_ns: u64) {
+        self.floor = start_ns;
     }
 
     fn stats(&self) -> FetchStats {

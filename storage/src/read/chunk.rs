@@ -40,6 +40,8 @@ pub(crate) struct ChunkReader<'a> {
     pub(crate) bytes_read: u64,
     /// Pages decoded so far.
     pub(crate) pages_read: u32,
+    /// Reads of the file so far, those for several columns at once left out.
+    pub(crate) requests: u32,
 }
 
 impl<'a> ChunkReader<'a> {
@@ -68,6 +70,7 @@ impl<'a> ChunkReader<'a> {
             windows: SmallVec::new(),
             bytes_read: 0,
             pages_read: 0,
+            requests: 0,
         })
     }
 
@@ -270,6 +273,7 @@ impl<'a> ChunkReader<'a> {
         }
         let until = self.ahead(&range);
         let bytes = self.block.data().read(range.start..until)?;
+        self.requests += 1;
         self.bytes_read += len(&bytes);
         self.windows.clear();
         self.windows.push((range.start, bytes.clone()));

@@ -1,8 +1,9 @@
 //! Decompression of one page, with the memory bounded by what the codec can really produce.
 
-use std::io::Read as _;
+use std::{cell::RefCell, io::Read as _};
 
 use bytes::Bytes;
+use zstd::bulk::Decompressor;
 
 use super::error::{Error, Result};
 
@@ -60,9 +61,7 @@ impl Codec {
                 out.truncate(len);
                 out.into()
             }
-            Self::Zstd if size <= TRUSTED_SIZE => {
-                zstd::bulk::decompress(data, size).map_err(|_invalid| malformed("zstd data"))?.into()
-            }
+            Self::Zstd if size <= TRUSTED_SIZE => unzstd(data, size).ok_or_else(|| malformed("zstd data"))?.into(),
             Self::Zstd => {
                 let decoder =
                     zstd::stream::Decoder::with_buffer(&data[..]).map_err(|_invalid| malformed("zstd data"))?;
@@ -74,6 +73,20 @@ impl Codec {
         };
         if out.len() == size { Ok(out) } else { Err(malformed("other size than its header says")) }
     }
+}
+
+thread_local! {
+    /// Making a context costs as much as decompressing a small page.
+    static ZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn unzstd(data: &[u8], size: usize) -> Option<Vec<u8>> {
+    ZSTD.with_borrow_mut(|kept| {
+        if kept.is_none() {
+            *kept = Some(Decompressor::new().ok()?);
+        }
+        kept.as_mut()?.decompress(data, size).ok()
+    })
 }
 
 fn stream(reader: impl std::io::Read, size: usize) -> Option<Bytes> {

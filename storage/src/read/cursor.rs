@@ -4,7 +4,7 @@ use super::{
     block::OpenBlock,
     chunk::ChunkReader,
     error::{Error, Result},
-    page::Page,
+    page::{self, Page},
     rows::RowSet,
     values::{Values, to_usize},
 };
@@ -79,14 +79,13 @@ impl<'a> Cursor<'a> {
             let entry = if page.rep.is_empty() {
                 Some(wanted).filter(|entry| *entry < page.len)
             } else {
-                let begins = page.rep.iter().enumerate().filter(|(_, rep)| **rep == 0);
-                begins.map(|(entry, _)| entry).nth(wanted)
+                page::position_of_nth(&page.rep, 0, wanted)
             };
             if let Some(entry) = entry {
                 self.entry = entry;
                 let before = page.def.get(..entry).unwrap_or_default();
                 self.value =
-                    if page.def.is_empty() { entry } else { before.iter().filter(|def| **def == self.max_def).count() };
+                    if page.def.is_empty() { entry } else { page::count(before, self.max_def) };
                 return Ok(());
             }
             if !self.load()? {

@@ -216,8 +216,25 @@ impl PageHeader {
     }
 }
 
-fn count(levels: &[u8], wanted: u8) -> usize {
-    levels.iter().filter(|level| **level == wanted).count()
+/// How often `wanted` stands in `levels`.
+pub(crate) fn count(levels: &[u8], wanted: u8) -> usize {
+    // Sums of at most 255 fit a byte, so that 32 levels are compared at once.
+    levels.chunks(255).map(|some| usize::from(some.iter().map(|level| u8::from(*level == wanted)).sum::<u8>())).sum()
+}
+
+/// Where `wanted` stands for the time `nth` (from 0 on).
+pub(crate) fn position_of_nth(levels: &[u8], wanted: u8, mut nth: usize) -> Option<usize> {
+    let mut passed = 0;
+    for some in levels.chunks(255) {
+        let here = count(some, wanted);
+        if nth < here {
+            let places = some.iter().enumerate().filter(|(_, level)| **level == wanted);
+            return places.map(|(place, _)| passed + place).nth(nth);
+        }
+        nth -= here;
+        passed += some.len();
+    }
+    None
 }
 
 fn optional_levels(buf: &[u8], max: u8, len: usize) -> Result<Vec<u8>> {

@@ -148,13 +148,33 @@ fn decode<T: Copy + Default>(buf: &[u8], width: u8, count: usize, of: impl Fn(u6
 
 /// Levels of a page: `count` values of at most `max`.
 pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
-    // A level above 255 reads as one above every maximum.
-    let level = |word: u64| if word > 0xff { u8::MAX } else { word.to_le_bytes()[0] };
-    let levels = decode(buf, level_width(max), count, level)?;
-    if levels.iter().copied().max().unwrap_or(0) > max {
-        return Err(malformed("level above its maximum"));
+    let width = level_width(max);
+    // All bits set is a level: then packed runs cannot hold one above the maximum.
+    let dense = u64::from(max) == low_bits(width.max(1)) || width == 0;
+    let level = |word: u64| word.to_le_bytes()[0];
+    let mut out = Vec::with_capacity(count);
+    let mut runs = Hybrid::new(buf, width, count)?;
+    while let Some(run) = runs.next_run()? {
+        let from = out.len();
+        match run {
+            Run::Repeat { value, len } => {
+                let value = u8::try_from(value).ok().filter(|value| *value <= max).ok_or_else(too_high)?;
+                out.resize(from + len, value);
+            }
+            Run::Packed { bytes, len } => {
+                out.resize(from + len, 0);
+                unpack(bytes, width, &mut out[from..], level);
+                if !dense && out[from..].iter().copied().max().unwrap_or(0) > max {
+                    return Err(too_high());
+                }
+            }
+        }
     }
-    Ok(levels)
+    Ok(out)
+}
+
+fn too_high() -> Error {
+    malformed("level above its maximum")
 }
 
 /// Bits of a level whose maximum is `max`.

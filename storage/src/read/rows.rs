@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::values::to_usize;
+
 /// Ascending, disjoint, non-empty, non-touching ranges of rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct RowSet {
@@ -54,6 +56,30 @@ impl RowSet {
         self.ranges.iter().cloned().flatten()
     }
 
+    /// The rows that are in both.
+    pub(crate) fn intersect(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        let mut others = other.ranges.iter().peekable();
+        for range in &self.ranges {
+            while let Some(other) = others.peek().filter(|other| other.start < range.end) {
+                both.push_range(other.start.max(range.start)..other.end.min(range.end));
+                if other.end > range.end {
+                    break;
+                }
+                others.next();
+            }
+        }
+        both
+    }
+
+    /// The rows of the set among the `len` from `first` on, as ranges of their distance to `first`.
+    pub(crate) fn within(&self, first: u32, len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let end = first.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        let from = self.ranges.partition_point(|range| range.end <= first);
+        let near = self.ranges[from..].iter().take_while(move |range| range.start < end);
+        near.map(move |range| to_usize(range.start.max(first) - first)..to_usize(range.end.min(end) - first))
+    }
+
     /// Whether any of `rows` is in the set.
     pub(crate) fn overlaps(&self, rows: Range<u32>) -> bool {
         let next = self.ranges.partition_point(|range| range.end <= rows.start);
@@ -79,5 +105,12 @@ mod tests {
         assert_eq!((set.len(), set.contains(4), set.contains(5)), (5, true, false));
         assert!(set.overlaps(5..10) && !set.overlaps(5..9) && !RowSet::default().overlaps(0..9));
         assert_eq!(set.iter().collect::<Vec<_>>(), [3, 4, 9, 10, 11]);
+        let mut other = RowSet::one(2);
+        other.push_range(4..10);
+        other.push(11);
+        assert_eq!(set.intersect(&other).ranges(), [4..5, 9..10, 11..12]);
+        assert_eq!(other.intersect(&set), set.intersect(&other));
+        assert_eq!(set.within(4, 6).collect::<Vec<_>>(), [0..1, 5..6]);
+        assert!(set.within(5, 4).next().is_none() && set.within(0, 100).eq([3..5, 9..12]));
     }
 }

@@ -7,16 +7,19 @@
 
 mod columns;
 mod group;
+mod hits;
 mod nesting;
 mod places;
+mod queue;
 mod select;
 mod tags;
+mod verdict;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use vivace_traceql::{
-    Bitmap, Cursor, FetchError, FetchSpec, FetchStats, Field, Level, LoadSpec, Loaded, ServiceStat, Source, SpanBatch,
-    SpanHandle, Structure, TraceFields, TraceInfo,
+    Bitmap, Cursor, FetchError, FetchSpec, FetchStats, Field, Level, LoadSpec, Loaded, Predicate, ServiceStat, Source,
+    SpanBatch, SpanHandle, Structure, TraceFields, TraceInfo,
 };
 
 use super::{block::OpenBlock, cells::lossy, error::Result, record::RecordReader, rows::RowSet, values::to_usize};
@@ -25,9 +28,8 @@ use columns::{Chosen, load, row_ints, row_texts};
 pub use group::LeafCost;
 use group::{Group, bounds};
 use nesting::{Owner, prefix, value};
+use queue::Queue;
 
-/// A batch ends with the row that brings it to this many spans.
-const BATCH_SPANS: usize = 32 * 1024;
 /// Rows put together again at once when everything about their spans is wanted.
 const WHOLE_ROWS: usize = 256;
 
@@ -70,11 +72,13 @@ impl Source for BlockSource {
             groups: self.groups.clone(),
             spec: spec.clone(),
             group: None,
-            pending: Vec::new(),
+            queue: Queue::empty(),
             latest_rows: Vec::new(),
             whole: None,
             finished: FetchStats::default(),
             costs: BTreeMap::new(),
+            counts: GroupCounts::default(),
+            floor: 0,
         })
     }
 }
@@ -85,13 +89,29 @@ pub struct BlockCursor<'a> {
     groups: Range<usize>,
     spec: FetchSpec,
     group: Option<Group<'a>>,
-    /// Spans of the current row group still to be delivered, in chunks, last first.
-    pending: Vec<Vec<u32>>,
+    /// Rows of the current row group still to be delivered.
+    queue: Queue,
     latest_rows: Vec<u32>,
     /// Traces put together again, when everything is wanted.
     whole: Option<Whole>,
     finished: FetchStats,
     costs: BTreeMap<usize, LeafCost>,
+    counts: GroupCounts,
+    /// Traces that start before are of no use.
+    floor: u64,
+}
+
+/// Row groups, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct GroupCounts {
+    /// Spans of them were delivered.
+    pub(crate) read: u64,
+    /// Dictionaries or statistics say that no span can be of use.
+    pub(crate) by_predicate: u64,
+    /// No trace lies in the window.
+    pub(crate) by_time: u64,
+    /// Every span was ruled out by its values.
+    pub(crate) by_selection: u64,
 }
 
 /// Rows of the latest batch as live traces.
@@ -110,6 +130,10 @@ impl<'a> BlockCursor<'a> {
         costs.into_iter().map(|(leaf, cost)| (leaves[leaf].path.clone(), cost)).collect()
     }
 
+    pub(crate) fn group_counts(&self) -> GroupCounts {
+        self.counts
+    }
+
     /// Opens the next row group that may hold something, none after the last.
     fn open_group(&mut self) -> Result<bool> {
         if let Some(group) = self.group.take() {
@@ -117,49 +141,46 @@ impl<'a> BlockCursor<'a> {
         }
         while let Some(number) = self.groups.next() {
             let mut group = Group::open(self.block, number)?;
-            let chosen = self.choose(&mut group)?;
-            let Some((rows, spans)) = chosen else {
+            let newest =
+                group.int_bounds(group.columns.trace.start)?.map_or(u64::MAX, |(_, last)| last.cast_unsigned());
+            if newest < self.floor {
+                self.counts.by_time += 1;
+                continue;
+            }
+            let mut counts = self.counts;
+            let chosen = self.choose(&mut group, &mut counts)?;
+            self.counts = counts;
+            let Some((looked_at, rows, spans)) = chosen else {
                 add_costs(&mut self.costs, &group);
                 continue;
             };
-            self.finished.traces += u64::from(rows.len());
-            let nesting = group.nesting()?;
-            self.finished.spans += nesting.spans() as u64;
-            let mut chunks: Vec<Vec<u32>> = Vec::new();
-            let mut chunk: Vec<u32> = Vec::new();
-            let mut row_end = 0;
-            for span in spans.ones_iter() {
-                let span = u32::try_from(span).unwrap_or(u32::MAX);
-                if span >= row_end {
-                    if chunk.len() >= BATCH_SPANS {
-                        chunks.push(std::mem::take(&mut chunk));
-                    }
-                    let (row, _) = nesting.owners(Owner::Row, &[span]);
-                    row_end = row.first().map_or(u32::MAX, |row| nesting.spans_of(Owner::Row, *row).end);
-                }
-                chunk.push(span);
-            }
-            if !chunk.is_empty() {
-                chunks.push(chunk);
-            }
-            chunks.reverse();
-            self.pending = chunks;
+            self.counts.read += 1;
+            self.finished.traces += u64::from(looked_at);
+            self.finished.spans += group.nesting()?.spans() as u64;
+            self.queue = if self.spec.newest_first && !self.spec.select_all {
+                Queue::newest_first(&mut group, &rows, spans)?
+            } else {
+                Queue::as_stored(&rows, spans)
+            };
             self.group = Some(group);
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// The rows in the window and the spans of use, none when the group can be passed.
-    fn choose(&self, group: &mut Group<'a>) -> Result<Option<(RowSet, Bitmap)>> {
+    /// How many rows are in the window, the rows of use and their spans of use (all when none are named); none when the group
+    /// can be passed.
+    fn choose(&self, group: &mut Group<'a>, counts: &mut GroupCounts) -> Result<Option<(u32, RowSet, Option<Bitmap>)>> {
         let spec = &self.spec;
         for predicate in std::iter::once(&spec.spans).chain(&spec.traces) {
             if !select::may_hold(group, predicate)? {
+                counts.by_predicate += 1;
                 return Ok(None);
             }
         }
         let rows = self.rows_in_window(group)?;
         if rows.is_empty() {
+            counts.by_time += 1;
             return Ok(None);
         }
         let nesting = group.nesting()?;
@@ -168,11 +189,16 @@ impl<'a> BlockCursor<'a> {
             let found = select::select(group, predicate, &left)?;
             left = select::rows_of(&nesting, &found);
             if left.is_empty() {
+                counts.by_selection += 1;
                 return Ok(None);
             }
         }
+        if spec.spans == Predicate::Always {
+            return Ok(Some((rows.len(), left, None)));
+        }
         let spans = select::select(group, &spec.spans, &left)?;
-        Ok(spans.any().then_some((rows, spans)))
+        counts.by_selection += u64::from(!spans.any());
+        Ok(spans.any().then(|| (rows.len(), select::rows_of(&nesting, &spans), Some(spans))))
     }
 
     fn rows_in_window(&self, group: &mut Group<'a>) -> Result<RowSet> {
@@ -201,15 +227,25 @@ impl<'a> BlockCursor<'a> {
         Ok(rows)
     }
 
-    fn batch(&mut self) -> Result<Option<SpanBatch>> {
-        let spans = loop {
-            if let Some(spans) = self.pending.pop() {
-                break spans;
+    /// The next rows with chosen spans, at most `most`, and these spans; none after the last.
+    fn next_rows(&mut self, most: usize) -> Result<Option<(Vec<u32>, Vec<u32>)>> {
+        loop {
+            if let Some(group) = &mut self.group {
+                let nesting = group.nesting()?;
+                let rows = self.queue.next(&nesting, self.floor, most);
+                if !rows.is_empty() {
+                    let spans = self.queue.spans(&nesting, &rows);
+                    return Ok(Some((rows, spans)));
+                }
             }
             if !self.open_group()? {
                 return Ok(None);
             }
-        };
+        }
+    }
+
+    fn batch(&mut self) -> Result<Option<SpanBatch>> {
+        let Some((_, spans)) = self.next_rows(usize::MAX)? else { return Ok(None) };
         let Some(group) = &mut self.group else { return Ok(None) };
         let mut chosen = Chosen::new(group, spans)?;
         let spec = &self.spec;
@@ -247,23 +283,8 @@ impl<'a> BlockCursor<'a> {
     }
 
     fn next_whole(&mut self) -> Result<bool> {
-        let spans = loop {
-            if let Some(spans) = self.pending.pop() {
-                break spans;
-            }
-            if !self.open_group()? {
-                return Ok(false);
-            }
-        };
+        let Some((rows, _)) = self.next_rows(WHOLE_ROWS)? else { return Ok(false) };
         let Some(group) = &mut self.group else { return Ok(false) };
-        let nesting = group.nesting()?;
-        let mut rows: Vec<u32> = nesting.rows(&spans).iter().collect();
-        if rows.len() > WHOLE_ROWS {
-            // The rest comes with the next batch.
-            let rest = nesting.first(Owner::Span, rows[WHOLE_ROWS]);
-            rows.truncate(WHOLE_ROWS);
-            self.pending.push(spans.into_iter().filter(|span| *span >= rest).collect());
-        }
         let mut wanted = RowSet::default();
         rows.iter().for_each(|row| wanted.push(*row));
         let mut records = RecordReader::new(self.block, group.number, Some(&wanted))?;
@@ -311,6 +332,7 @@ fn add_costs(costs: &mut BTreeMap<usize, LeafCost>, group: &Group<'_>) {
         sum.bytes += cost.bytes;
         sum.pages += cost.pages;
         sum.skipped += cost.skipped;
+        sum.requests += cost.requests;
     }
 }
 
@@ -331,6 +353,10 @@ impl Cursor for BlockCursor<'_> {
             return cursor.load(traces, spans, spec);
         }
         self.loaded(traces, spans, spec).map_err(fetch_error)
+    }
+
+    fn ignore_before(&mut self, start_ns: u64) {
+        self.floor = start_ns;
     }
 
     fn stats(&self) -> FetchStats {

@@ -145,10 +145,7 @@ impl<'a> Compact<'a> {
             ty::LIST | ty::SET => {
                 let (element, len) = self.list()?;
                 for _ in 0..len {
-                    match element {
-                        ty::TRUE | ty::FALSE => self.advance(1)?,
-                        other => self.skip(other, depth + 1)?,
-                    }
+                    self.skip_element(element, depth)?;
                 }
             }
             ty::MAP => {
@@ -156,11 +153,8 @@ impl<'a> Compact<'a> {
                 if len > 0 {
                     let kinds = self.byte()?;
                     for _ in 0..len {
-                        self.skip(kinds >> 4, depth + 1)?;
-                        self.skip(kinds & 0x0f, depth + 1)?;
-                        if self.pos >= self.buf.len() {
-                            return Err(self.error("ends early"));
-                        }
+                        self.skip_element(kinds >> 4, depth)?;
+                        self.skip_element(kinds & 0x0f, depth)?;
                     }
                 }
             }
@@ -177,6 +171,14 @@ impl<'a> Compact<'a> {
             _ => return Err(self.error("unknown type")),
         }
         Ok(())
+    }
+
+    /// Takes at least one byte, so that no length, however large, is walked further than the bytes go.
+    fn skip_element(&mut self, kind: u8, depth: u8) -> Result<()> {
+        match kind {
+            ty::TRUE | ty::FALSE => self.advance(1),
+            other => self.skip(other, depth + 1),
+        }
     }
 
     fn advance(&mut self, len: usize) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The columns of a row group: a node for each repeated group of the schema.
 
 use super::{
-    Error, attributes,
+    BlockSpec, Error, attributes,
     chunk::{Chunk, ClosedChunk},
     node::{Node, PageRoom, Presence},
 };
@@ -168,11 +168,11 @@ impl RowGroup {
     }
 
     /// Ends a row: pages that are large enough are cut, so that every page begins with a row.
-    pub(super) fn end_row(&mut self, page_bytes: usize, room: &mut PageRoom) -> Result<(), Error> {
+    pub(super) fn end_row(&mut self, spec: &BlockSpec, room: &mut PageRoom) -> Result<(), Error> {
         self.rows += 1;
         let rows = self.rows;
         for node in self.nodes() {
-            if node.pending_bytes() >= page_bytes {
+            if node.entries() >= spec.page_entries || node.pending_bytes() >= spec.page_bytes {
                 node.cut_page(rows, room)?;
             }
         }

@@ -1,5 +1,6 @@
 //! Blocks written here, read by the `parquet` crate's own reader and compared with blocks that Tempo wrote.
 
+mod accepted;
 mod encoded;
 mod leaves;
 

@@ -29,6 +29,15 @@ fn corpus() -> Corpus {
     serde_saphyr::from_str(include_str!("../../tests/fixtures/corpus.yaml")).unwrap()
 }
 
+/// All texts of the corpus, right and wrong ones.
+fn corpus_texts() -> &'static [String] {
+    static TEXTS: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| {
+        let Corpus { valid, invalid } = corpus();
+        valid.into_iter().map(|case| case.q).chain(invalid.into_iter().map(|case| case.q)).collect()
+    });
+    &TEXTS
+}
+
 #[test]
 fn valid_queries_of_the_corpus_parse_and_print_in_normal_form() {
     let mut wrong = Vec::new();
@@ -138,6 +147,37 @@ fn deep_nesting_and_long_chains_are_refused_not_overflowed() {
     assert!(Query::parse(&query.to_string()).unwrap() == query, "the normal form nests one level per operator");
 }
 
+#[test]
+fn what_only_the_normal_form_nests_too_deeply_is_refused_at_once() {
+    for text in [
+        format!("{{ {}.a }}", "-".repeat(149)),
+        format!("{{ .a{} > 0 }}", " ^ .a".repeat(200)),
+        format!("{{}}{}", " || {}".repeat(100)),
+    ] {
+        let error = Query::parse(&text).unwrap_err();
+        assert_eq!((error.kind, &*error.message), (ErrorKind::Parse, "query is nested too deeply"), "{text}");
+    }
+    for text in [
+        format!("{{ {}.a > 0 }}", "-".repeat(100)),
+        format!("{{ .a{} > 0 }}", " ^ .a".repeat(100)),
+        format!("{{}}{}", " || {}".repeat(40)),
+    ] {
+        let query = Query::parse(&text).unwrap();
+        assert_eq!(Query::parse(&query.to_string()), Ok(query));
+    }
+}
+
+#[test]
+fn a_whole_query_in_parentheses_is_what_they_hold() {
+    for (text, printed) in
+        [("({ .a } | { .b })", "{ .a }|{ .b }"), ("(({ .a } | count() > 1))", "{ .a }|(count()) > 1")]
+    {
+        let query = Query::parse(text).unwrap();
+        assert_eq!(query.to_string(), printed);
+        assert_eq!(Query::parse(printed), Ok(query));
+    }
+}
+
 /// Queries put together from the grammar; not all of them are well typed.
 pub(crate) fn query_text() -> impl Strategy<Value = String> {
     let field = prop_oneof![
@@ -245,18 +285,27 @@ pub(crate) fn query_text() -> impl Strategy<Value = String> {
         Just("count() > 1".to_owned()),
         (expr, -5_i32..5).prop_map(|(e, n)| format!("max({e}) != {n}")),
     ];
-    (set, prop::collection::vec(stage, 0..3), prop::option::of((0..4, field)), any::<bool>()).prop_map(
+    (set, prop::collection::vec(stage, 0..3), prop::option::of((0..7, field)), any::<bool>()).prop_map(
         |(set, stages, metric, hint)| {
             let mut text = set;
             for stage in stages {
                 text += " | ";
                 text += &stage;
             }
+            if let Some((kind @ 5.., field)) = &metric {
+                // Arithmetic of two sub-queries, with a constant.
+                let op = if *kind == 5 { "/" } else { "-" };
+                return format!(
+                    "({text} | rate() by ({field})) {op} ({text} | avg_over_time({field}) by ({field}) | topk(2)) * 100 > 3"
+                );
+            }
             if let Some((kind, field)) = metric {
                 text += &match kind {
                     0 => format!(" | rate() by({field}) | topk(3) > 1.5"),
                     1 => format!(" | quantile_over_time({field}, .5, 0.123456)"),
                     2 => " | compare({ .a = 1 }, 5, 1, 2)".to_owned(),
+                    3 => format!(" | max_over_time({field}) >= 10ms < 2 | bottomk(2)"),
+                    4 => format!(" | histogram_over_time({field}) by ({field}, .z) != 0.25"),
                     _ => format!(" | sum_over_time({field})"),
                 };
             }
@@ -280,6 +329,42 @@ proptest! {
             let again = again.unwrap();
             prop_assert_eq!(&again, &query, "{}\nprinted {}", text, printed);
             prop_assert_eq!(again.to_string(), printed);
+        }
+    }
+
+    #[test]
+    fn mutated_texts_of_the_corpus_are_refused_or_print_what_parses_back(
+        first in any::<prop::sample::Index>(), second in any::<prop::sample::Index>(),
+        cuts in prop::array::uniform4(any::<prop::sample::Index>()), how in 0..4,
+    ) {
+        let texts = corpus_texts();
+        let chars = |index: prop::sample::Index| -> Vec<char> { index.get(texts).chars().collect() };
+        let (mut text, other) = (chars(first), chars(second));
+        let range = |length: usize, a: usize, b: usize| {
+            let (a, b) = (cuts[a].index(length + 1), cuts[b].index(length + 1));
+            a.min(b)..a.max(b)
+        };
+        let (own, foreign) = (range(text.len(), 0, 1), range(other.len(), 2, 3));
+        match how {
+            // A piece goes, a piece of another text comes, a piece is said twice, two texts follow each other.
+            0 => drop(text.drain(own)),
+            1 => drop(text.splice(own, other[foreign].iter().copied())),
+            2 => {
+                let piece: Vec<char> = text[own.clone()].to_vec();
+                drop(text.splice(own.end..own.end, piece));
+            }
+            _ => text.extend(&other),
+        }
+        let text: String = text.into_iter().collect();
+        survives(&text);
+        if let Ok(query) = Query::parse(&text) {
+            let printed = query.to_string();
+            // The least integer, and no number, can be computed but not written.
+            if !printed.contains("9223372036854775808") && !printed.contains("NaN") {
+                let again = Query::parse(&printed);
+                prop_assert!(again.as_ref() == Ok(&query), "{}\nprinted {}\n{:?}", text, printed, again);
+                prop_assert_eq!(again.map(|again| again.to_string()), Ok(printed));
+            }
         }
     }
 

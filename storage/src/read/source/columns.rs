@@ -6,9 +6,9 @@ use vivace_traceql::{Bitmap, Column, Dictionary, Field, Intrinsic, NIL_ID, Offse
 
 use super::{
     group::{Group, bounds, text},
+    hits::{Hit, Hits, hit_values, hits},
     nesting::{Nesting, Owner, prefix, value},
     places::{Direct, Generic, Place, place},
-    select::{Hit, hit_values, hits},
 };
 use crate::{
     live::{id8, short_hex},
@@ -306,7 +306,7 @@ fn attribute(
     let mut taken = Bitmap::zeros(rows);
     let mut members = Vec::new();
     let found = wanted_hits(group, chosen, &targets, generic)?;
-    if !found.is_empty() {
+    if !found.list.is_empty() {
         generic_columns(group, generic, &found, &mut taken, &mut members)?;
     }
     if let Some(direct) = direct
@@ -322,8 +322,8 @@ fn attribute(
 }
 
 /// The first attribute with the key for each target; the owner of a hit becomes its output row.
-fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, generic: &Generic) -> Result<Vec<Hit>> {
-    let mut found: Vec<Hit> = Vec::new();
+fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, generic: &Generic) -> Result<Hits> {
+    let mut found = Hits::default();
     if let Some(Values::Bytes(keys)) = group.dictionary(generic.leaves.key)?.as_deref()
         && !keys.iter().any(|key| *key == *generic.name)
     {
@@ -332,13 +332,15 @@ fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, ge
     if targets.offsets.is_none() {
         let numbers = targets.numbers();
         let mut next = 0;
-        for hit in hits(group, &chosen.nesting, targets.owner, generic, &chosen.rows)? {
+        let all = hits(group, &chosen.nesting, targets.owner, generic, &chosen.rows)?;
+        found.pages = all.pages;
+        for hit in all.list {
             while numbers.get(next).is_some_and(|number| *number < hit.owner) {
                 next += 1;
             }
             let row = u32::try_from(next).unwrap_or(u32::MAX);
-            if numbers.get(next) == Some(&hit.owner) && found.last().is_none_or(|last| last.owner != row) {
-                found.push(Hit { owner: row, ..hit });
+            if numbers.get(next) == Some(&hit.owner) && found.list.last().is_none_or(|last| last.owner != row) {
+                found.list.push(Hit { owner: row, ..hit });
             }
         }
         return Ok(found);
@@ -362,7 +364,8 @@ fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, ge
                     row += 1;
                 }
                 let number = page.first_row + u32::try_from(row).unwrap_or(u32::MAX);
-                found.push(Hit { row: number, nth: place - row_starts[row], owner: out });
+                // Without the pages of keys nobody looks at the entry.
+                found.list.push(Hit { row: number, nth: place - row_starts[row], owner: out, entry: 0 });
                 break;
             }
         }
@@ -375,22 +378,22 @@ fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, ge
 fn generic_columns(
     group: &mut Group<'_>,
     generic: &Generic,
-    found: &[Hit],
+    found: &Hits,
     taken: &mut Bitmap,
     members: &mut Vec<Column>,
 ) -> Result<()> {
     let rows = taken.len();
     let leaves = &generic.leaves;
-    let mut open = found.len();
+    let mut open = found.list.len();
     for leaf in [leaves.value, leaves.value_int, leaves.value_double, leaves.value_bool] {
         if open == 0 || group.is_empty(leaf)? {
             continue;
         }
-        let mut items = Items::new(group, leaf, found.len())?;
+        let mut items = Items::new(group, leaf, found.list.len())?;
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         let mut failed = None;
         hit_values(group, leaf, generic.level, found, |page, hit, range| {
-            let row = found[hit].owner;
+            let row = found.list[hit].owner;
             if taken.get(to_usize(row)) {
                 return;
             }
@@ -464,10 +467,10 @@ fn scattered(items: Column, ranges: &[(u32, u32)], rows: usize) -> Option<Column
 }
 
 /// Attributes without any value are empty arrays when they say that they are arrays, else of a kind the language does not see.
-fn empty_arrays(group: &mut Group<'_>, generic: &Generic, found: &[Hit], taken: &mut Bitmap) -> Result<Option<Column>> {
+fn empty_arrays(group: &mut Group<'_>, generic: &Generic, found: &Hits, taken: &mut Bitmap) -> Result<Option<Column>> {
     let mut rows = Vec::new();
     hit_values(group, generic.leaves.is_array, generic.level, found, |page, hit, range| {
-        let row = to_usize(found[hit].owner);
+        let row = to_usize(found.list[hit].owner);
         let is_array = matches!(&page.values, Values::Bools(flags) if flags.get(range.start) == Some(&true));
         if is_array && !taken.get(row) {
             rows.push(row);
@@ -534,10 +537,8 @@ pub(super) fn row_ints(group: &mut Group<'_>, leaf: usize, rows: &RowSet) -> Res
     let mut found = Vec::new();
     group.pages(leaf, rows, |page| {
         let Values::Ints(values) = &page.values else { return Err(inconsistent()) };
-        for (row, value) in (page.first_row..).zip(values) {
-            if rows.contains(row) {
-                found.push(*value);
-            }
+        for range in rows.within(page.first_row, values.len()) {
+            found.extend_from_slice(&values[range]);
         }
         Ok(())
     })?;
@@ -549,11 +550,9 @@ pub(super) fn row_texts(group: &mut Group<'_>, leaf: usize, rows: &RowSet) -> Re
     let dictionary = group.dictionary(leaf)?;
     let mut found = Vec::new();
     group.pages(leaf, rows, |page| {
-        for (row, index) in (page.first_row..).zip(0..page.len) {
-            if rows.contains(row) {
-                let text = text(page, dictionary.as_deref(), index).ok_or_else(inconsistent)?;
-                found.push(bytes::Bytes::copy_from_slice(text));
-            }
+        for index in rows.within(page.first_row, page.len).flatten() {
+            let text = text(page, dictionary.as_deref(), index).ok_or_else(inconsistent)?;
+            found.push(bytes::Bytes::copy_from_slice(text));
         }
         Ok(())
     })?;

@@ -33,6 +33,8 @@ pub struct LeafCost {
     pub pages: u64,
     /// Data pages that were passed over.
     pub skipped: u64,
+    /// Reads of the object.
+    pub requests: u64,
 }
 
 struct LeafState<'a> {
@@ -210,7 +212,8 @@ impl<'a> Group<'a> {
         self.leaves.iter().map(|(leaf, state)| {
             let pages = u64::from(state.reader.pages_read);
             let all = state.reader.page_count() as u64;
-            (*leaf, LeafCost { bytes: state.reader.bytes_read, pages, skipped: all.saturating_sub(pages) })
+            let requests = u64::from(state.reader.requests);
+            (*leaf, LeafCost { bytes: state.reader.bytes_read, pages, skipped: all.saturating_sub(pages), requests })
         })
     }
 }

@@ -39,6 +39,9 @@ pub(super) struct Nesting {
     row_resources: Vec<u32>,
     resource_scopes: Vec<u32>,
     scope_spans: Vec<u32>,
+    /// Derived: the spans of row `r` (batch `r`) are `row_spans[r]..row_spans[r + 1]`.
+    row_spans: Vec<u32>,
+    resource_spans: Vec<u32>,
 }
 
 fn malformed() -> Error {
@@ -56,7 +59,13 @@ impl Builder {
     /// `limit` is how many spans the row group can have at most.
     pub(super) fn new(limit: u64) -> Self {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let nesting = Nesting { row_resources: Vec::new(), resource_scopes: Vec::new(), scope_spans: Vec::new() };
+        let nesting = Nesting {
+            row_resources: Vec::new(),
+            resource_scopes: Vec::new(),
+            scope_spans: Vec::new(),
+            row_spans: Vec::new(),
+            resource_spans: Vec::new(),
+        };
         Self { nesting, spans: 0, limit }
     }
 
@@ -93,6 +102,8 @@ impl Builder {
         nesting.row_resources.push(len(&nesting.resource_scopes));
         nesting.resource_scopes.push(len(&nesting.scope_spans));
         nesting.scope_spans.push(self.spans);
+        nesting.resource_spans = nesting.resource_scopes.iter().map(|scope| at(&nesting.scope_spans, *scope)).collect();
+        nesting.row_spans = nesting.row_resources.iter().map(|of| at(&nesting.resource_spans, *of)).collect();
         Ok(self.nesting)
     }
 }
@@ -109,52 +120,45 @@ impl Nesting {
 
     /// The first owner of this kind at or after the start of `row`.
     pub(super) fn first(&self, owner: Owner, row: u32) -> u32 {
-        let resource = at(&self.row_resources, row);
         match owner {
             Owner::Row => row,
-            Owner::Resource => resource,
-            Owner::Scope => at(&self.resource_scopes, resource),
-            Owner::Span | Owner::Event | Owner::Link => at(&self.scope_spans, at(&self.resource_scopes, resource)),
+            Owner::Resource => at(&self.row_resources, row),
+            Owner::Scope => at(&self.resource_scopes, at(&self.row_resources, row)),
+            Owner::Span | Owner::Event | Owner::Link => at(&self.row_spans, row),
         }
     }
 
     /// The spans below one owner.
     pub(super) fn spans_of(&self, owner: Owner, number: u32) -> Range<u32> {
-        let scopes = |resource: u32| at(&self.scope_spans, at(&self.resource_scopes, resource));
-        match owner {
-            Owner::Row => self.first(Owner::Span, number)..self.first(Owner::Span, number.saturating_add(1)),
-            Owner::Resource => scopes(number)..scopes(number.saturating_add(1)),
-            Owner::Scope => at(&self.scope_spans, number)..at(&self.scope_spans, number.saturating_add(1)),
-            Owner::Span | Owner::Event | Owner::Link => number..number.saturating_add(1),
+        match self.starts(owner) {
+            Some(starts) => at(starts, number)..at(starts, number.saturating_add(1)),
+            None => number..number.saturating_add(1),
         }
     }
 
     /// The owner of this kind above each of `spans` (ascending): the distinct owners, and for each span the position among them.
     pub(super) fn owners(&self, owner: Owner, spans: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let Some(starts) = self.starts(owner) else { return (spans.to_vec(), (0..len(spans)).collect()) };
         let (mut owners, mut places) = (Vec::new(), Vec::with_capacity(spans.len()));
-        let mut end = 0;
+        let (mut number, mut end) = (0, 0);
         for span in spans {
             if owners.is_empty() || *span >= end {
-                let number = self.above(owner, *span);
-                end = self.spans_of(owner, number).end;
-                owners.push(number);
+                number = last_upto(starts, number, *span);
+                end = starts.get(number + 1).copied().unwrap_or(u32::MAX);
+                owners.push(u32::try_from(number).unwrap_or(u32::MAX));
             }
             places.push(len(&owners) - 1);
         }
         (owners, places)
     }
 
-    fn above(&self, owner: Owner, span: u32) -> u32 {
-        let last = |list: &[u32], number: u32| {
-            let after = list.partition_point(|start| *start <= number);
-            u32::try_from(after.saturating_sub(1)).unwrap_or(u32::MAX)
-        };
-        let scope = last(&self.scope_spans, span);
+    /// First span of each owner, none where a span is its own owner.
+    fn starts(&self, owner: Owner) -> Option<&[u32]> {
         match owner {
-            Owner::Span | Owner::Event | Owner::Link => span,
-            Owner::Scope => scope,
-            Owner::Resource => last(&self.resource_scopes, scope),
-            Owner::Row => last(&self.row_resources, last(&self.resource_scopes, scope)),
+            Owner::Row => Some(&self.row_spans),
+            Owner::Resource => Some(&self.resource_spans),
+            Owner::Scope => Some(&self.scope_spans),
+            Owner::Span | Owner::Event | Owner::Link => None,
         }
     }
 
@@ -164,6 +168,19 @@ impl Nesting {
         self.owners(Owner::Row, spans).0.into_iter().for_each(|row| rows.push(row));
         rows
     }
+}
+
+/// The last index at or after `from` whose start is at most `place`. Looks near by first, since callers go forward.
+fn last_upto(starts: &[u32], from: usize, place: u32) -> usize {
+    let mut step = 1;
+    let mut low = from;
+    while starts.get(low + step).is_some_and(|start| *start <= place) {
+        low += step;
+        step *= 2;
+    }
+    let high = (low + step).min(starts.len());
+    let after = starts.get(low..high).map_or(0, |near| near.partition_point(|start| *start <= place));
+    low + after.saturating_sub(1)
 }
 
 fn at(list: &[u32], index: u32) -> u32 {

@@ -3,26 +3,23 @@
 //! A test runs once for each dictionary entry. Conditions that all have to hold run from the cheapest to the dearest, and each
 //! reads only the pages of rows that the ones before have left.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use vivace_traceql::{
-    Bitmap, CompareOp, Condition, Field, Intrinsic, Kind, Predicate, Scope, Status, Test, Type, Value,
-};
+use vivace_traceql::{Bitmap, CompareOp, Condition, Field, Intrinsic, Predicate, Scope, Test, Type, Value};
 
 use super::{
     group::{Group, bounds, text},
-    nesting::{Nesting, Owner, prefix, value},
+    hits::{hit_values, hits},
+    nesting::{Nesting, Owner},
     places::{Generic, Place, place},
+    verdict::Verdicts,
 };
-use crate::{
-    live::short_hex,
-    read::{
-        cells::lossy,
-        error::Result,
-        page::Page,
-        rows::RowSet,
-        values::{Values, to_usize},
-    },
+use crate::read::{
+    cells::lossy,
+    error::Result,
+    page::Page,
+    rows::RowSet,
+    values::{Values, to_usize},
 };
 
 /// The spans of `rows` for which `predicate` may hold; there may be more, never fewer.
@@ -85,26 +82,18 @@ pub(super) fn may_hold(group: &mut Group<'_>, predicate: &Predicate) -> Result<b
 fn all(nesting: &Nesting, rows: &RowSet) -> Bitmap {
     let mut found = Bitmap::zeros(nesting.spans());
     for range in rows.ranges() {
-        let spans = nesting.first(Owner::Span, range.start)..nesting.first(Owner::Span, range.end);
-        spans.for_each(|span| mark(&mut found, span));
+        let (start, end) = (nesting.first(Owner::Span, range.start), nesting.first(Owner::Span, range.end));
+        found.set_range(to_usize(start), to_usize(end));
     }
     found
 }
 
 pub(super) fn rows_of(nesting: &Nesting, spans: &Bitmap) -> RowSet {
-    let mut rows = RowSet::default();
-    let mut end = 0;
-    for span in spans.ones_iter() {
-        let span = u32::try_from(span).unwrap_or(u32::MAX);
-        if span >= end {
-            let (row, _) = nesting.owners(Owner::Row, &[span]);
-            for row in row {
-                rows.push(row);
-                end = nesting.spans_of(Owner::Row, row).end;
-            }
-        }
-    }
-    rows
+    nesting.rows(&ones(spans).collect::<Vec<_>>())
+}
+
+fn ones(bits: &Bitmap) -> impl Iterator<Item = u32> + '_ {
+    bits.ones_iter().map(|bit| u32::try_from(bit).unwrap_or(u32::MAX))
 }
 
 fn mark(found: &mut Bitmap, span: u32) {
@@ -279,82 +268,9 @@ fn expand(nesting: &Nesting, owner: Owner, number: u32, found: &mut Bitmap) {
     if owner == Owner::Span {
         mark(found, number);
     } else {
-        nesting.spans_of(owner, number).for_each(|span| mark(found, span));
+        let spans = nesting.spans_of(owner, number);
+        found.set_range(to_usize(spans.start), to_usize(spans.end));
     }
-}
-
-/// Remembers the verdict on each dictionary entry.
-struct Verdicts<'c> {
-    condition: &'c Condition,
-    entries: Vec<u8>,
-}
-
-impl<'c> Verdicts<'c> {
-    fn new(condition: &'c Condition) -> Self {
-        Self { condition, entries: Vec::new() }
-    }
-
-    /// Whether each value of the page passes.
-    fn page(&mut self, page: &Page, dictionary: Option<&Values>) -> Vec<bool> {
-        let condition = self.condition;
-        match &page.values {
-            Values::Bytes(values) => values.iter().map(|value| passes_text(condition, value)).collect(),
-            Values::Ids(ids) => {
-                let Some(Values::Bytes(entries)) = dictionary else { return vec![true; ids.len()] };
-                self.entries.resize(entries.len(), 0);
-                ids.iter()
-                    .map(|id| {
-                        let id = to_usize(*id);
-                        if self.entries[id] == 0 {
-                            let passes = entries.get(id).is_none_or(|text| passes_text(condition, text));
-                            self.entries[id] = 1 + u8::from(passes);
-                        }
-                        self.entries[id] == 2
-                    })
-                    .collect()
-            }
-            Values::Ints(ints) => {
-                // Numbers repeat in runs.
-                let mut last: Option<(i64, bool)> = None;
-                ints.iter()
-                    .map(|int| match last {
-                        Some((before, passes)) if before == *int => passes,
-                        _ => {
-                            let passes = passes_int(condition, *int);
-                            last = Some((*int, passes));
-                            passes
-                        }
-                    })
-                    .collect()
-            }
-            Values::Doubles(doubles) => {
-                doubles.iter().map(|double| condition.matches(&Value::Float(*double))).collect()
-            }
-            Values::Bools(bools) => bools.iter().map(|value| condition.matches(&Value::Bool(*value))).collect(),
-        }
-    }
-}
-
-fn passes_text(condition: &Condition, text: &[u8]) -> bool {
-    match condition.field {
-        Field::Intrinsic(Intrinsic::SpanId | Intrinsic::ParentId | Intrinsic::LinkSpanId) => {
-            condition.matches(&Value::str(&format!("{:016x}", u64::from_be_bytes(crate::live::id8(text)))))
-        }
-        Field::Intrinsic(Intrinsic::TraceId | Intrinsic::LinkTraceId) => {
-            condition.matches(&Value::str(&short_hex(text)))
-        }
-        _ => condition.matches_str(&lossy(text)),
-    }
-}
-
-fn passes_int(condition: &Condition, int: i64) -> bool {
-    let code = || u8::try_from(int).unwrap_or(0);
-    condition.matches(&match &condition.field {
-        Field::Intrinsic(Intrinsic::Status) => Value::Status(Status::from_code(code())),
-        Field::Intrinsic(Intrinsic::Kind) => Value::Kind(Kind::from_code(code())),
-        field if field.static_type() == Type::Duration => Value::Duration(int),
-        _ => Value::Int(int),
-    })
 }
 
 /// A column with exactly one value for each owner.
@@ -374,10 +290,11 @@ fn required(
         if page.values.len() != to_usize(end - first) {
             return Err(crate::read::cursor::inconsistent());
         }
-        for (number, passes) in (first..).zip(verdicts.page(page, dictionary.as_deref())) {
-            if passes {
-                expand(nesting, owner, number, found);
-            }
+        let passes = verdicts.page(page, dictionary.as_deref());
+        if owner == Owner::Span {
+            found.or_at(to_usize(first), &passes);
+        } else {
+            ones(&passes).for_each(|index| expand(nesting, owner, first + index, found));
         }
         Ok(())
     })
@@ -396,9 +313,9 @@ fn service(
     let mut verdicts = Verdicts::new(condition);
     group.pages(leaf, rows, |page| {
         let (first, _) = bounds(page, nesting, Owner::Resource);
-        for (index, passes) in verdicts.page(page, dictionary.as_deref()).into_iter().enumerate() {
-            if passes && text(page, dictionary.as_deref(), index).is_some_and(|text| !text.is_empty()) {
-                expand(nesting, Owner::Resource, first + u32::try_from(index).unwrap_or(0), found);
+        for index in ones(&verdicts.page(page, dictionary.as_deref())) {
+            if text(page, dictionary.as_deref(), to_usize(index)).is_some_and(|text| !text.is_empty()) {
+                expand(nesting, Owner::Resource, first + index, found);
             }
         }
         Ok(())
@@ -416,206 +333,28 @@ fn repeated(
     found: &mut Bitmap,
 ) -> Result<()> {
     let dictionary = group.dictionary(leaf)?;
-    let unit = value(group.block().shape(leaf)?.max_def);
+    let max_def = group.block().shape(leaf)?.max_def;
     let level = owner.level();
     let mut verdicts = Verdicts::new(condition);
     group.pages(leaf, rows, |page| {
         let passes = verdicts.page(page, dictionary.as_deref());
-        if !passes.contains(&true) {
+        if !passes.any() {
             return Ok(());
         }
         let (first, end) = bounds(page, nesting, owner);
-        let starts = prefix(page, (level, level), unit);
-        if starts.len() != to_usize(end - first) + 1 {
-            return Err(crate::read::cursor::inconsistent());
-        }
-        for (number, values) in (first..).zip(starts.windows(2)) {
-            if passes[to_usize(values[0])..to_usize(values[1])].contains(&true) {
-                expand(nesting, owner, number, found);
+        // One past the owner that the walk is in; values before the first owner have none.
+        let (mut next, mut value) = (first, 0);
+        for (rep, def) in page.rep.iter().zip(&page.def) {
+            next += u32::from(*rep <= level && *def >= level);
+            if *def == max_def {
+                if passes.get(value) && next > first {
+                    expand(nesting, owner, next - 1, found);
+                }
+                value += 1;
             }
         }
-        Ok(())
+        if next == end { Ok(()) } else { Err(crate::read::cursor::inconsistent()) }
     })
-}
-
-/// An attribute with the wanted key: which row it is in, the how many-th of the row, and its owner.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Hit {
-    pub(super) row: u32,
-    pub(super) nth: u32,
-    pub(super) owner: u32,
-}
-
-/// All attributes with the key of `generic` in `rows`, in order.
-pub(super) fn hits(
-    group: &mut Group<'_>,
-    nesting: &Arc<Nesting>,
-    owner: Owner,
-    generic: &Generic,
-    rows: &RowSet,
-) -> Result<Vec<Hit>> {
-    let leaf = generic.leaves.key;
-    let dictionary = group.dictionary(leaf)?;
-    let keys: Vec<u32> = match dictionary.as_deref() {
-        Some(Values::Bytes(entries)) => {
-            (0u32..).zip(entries.iter()).filter(|(_, key)| **key == *generic.name).map(|(id, _)| id).collect()
-        }
-        _ => Vec::new(),
-    };
-    if dictionary.is_some() && keys.is_empty() {
-        return Ok(Vec::new());
-    }
-    let unit = value(group.block().shape(leaf)?.max_def);
-    let level = owner.level();
-    let mut hits = Vec::new();
-    group.pages(leaf, rows, |page| {
-        let places: Vec<u32> = match &page.values {
-            Values::Ids(ids) => match keys[..] {
-                [key] => (0u32..).zip(ids).filter(|(_, id)| **id == key).map(|(place, _)| place).collect(),
-                _ => (0u32..).zip(ids).filter(|(_, id)| keys.contains(id)).map(|(place, _)| place).collect(),
-            },
-            Values::Bytes(values) => {
-                (0u32..).zip(values.iter()).filter(|(_, key)| **key == *generic.name).map(|(place, _)| place).collect()
-            }
-            Values::Ints(_) | Values::Doubles(_) | Values::Bools(_) => Vec::new(),
-        };
-        if places.is_empty() {
-            return Ok(());
-        }
-        let row_starts = prefix(page, (0, 0), unit);
-        let owner_starts = prefix(page, (level, level), unit);
-        let (first, end) = bounds(page, nesting, owner);
-        if owner_starts.len() != to_usize(end - first) + 1 {
-            return Err(crate::read::cursor::inconsistent());
-        }
-        let (mut row, mut at) = (0, 0);
-        for place in places {
-            row = upto(&row_starts, row, place);
-            at = upto(&owner_starts, at, place);
-            let number = page.first_row + u32::try_from(row).unwrap_or(u32::MAX);
-            if rows.contains(number) {
-                let owner = first + u32::try_from(at).unwrap_or(u32::MAX);
-                hits.push(Hit { row: number, nth: place - row_starts[row], owner });
-            }
-        }
-        Ok(())
-    })?;
-    Ok(hits)
-}
-
-/// The last index at or after `from` whose start is at most `place`.
-fn upto(starts: &[u32], from: usize, place: u32) -> usize {
-    let mut at = from;
-    // Neighbouring hits are close, so stepping beats searching.
-    while at + 2 < starts.len() && starts[at + 1] <= place {
-        at += 1;
-    }
-    at
-}
-
-/// The values that each hit has in a typed column: calls `each` with the page, the number of the hit and its range of values.
-pub(super) fn hit_values(
-    group: &mut Group<'_>,
-    leaf: usize,
-    attribute_level: u8,
-    hits: &[Hit],
-    mut each: impl FnMut(&Arc<Page>, usize, std::ops::Range<usize>),
-) -> Result<()> {
-    let mut rows = RowSet::default();
-    hits.iter().for_each(|hit| rows.push(hit.row));
-    let max_def = group.block().shape(leaf)?.max_def;
-    let mut next = 0;
-    group.pages(leaf, &rows, |page| {
-        let end_row = page.first_row + u32::try_from(page.rows()).unwrap_or(0);
-        if page.values.len() == 0 {
-            next += hits[next..].partition_point(|hit| hit.row < end_row);
-            return Ok(());
-        }
-        let mut walk = AttributeWalk::new(page, attribute_level, max_def);
-        while let Some(hit) = hits.get(next).filter(|hit| hit.row < end_row) {
-            let range = walk.values_of(hit).ok_or_else(crate::read::cursor::inconsistent)?;
-            if !range.is_empty() {
-                each(page, next, range);
-            }
-            next += 1;
-        }
-        Ok(())
-    })
-}
-
-/// Finds the values of attributes in the page of a typed column, going forward only.
-struct AttributeWalk<'p> {
-    page: &'p Page,
-    level: u8,
-    max_def: u8,
-    /// The row that the walk is in, the entry it has come to and the values before that.
-    row: u32,
-    entry: usize,
-    value: usize,
-    /// Attributes of the row that lie behind the walk.
-    passed: u32,
-}
-
-impl<'p> AttributeWalk<'p> {
-    fn new(page: &'p Page, level: u8, max_def: u8) -> Self {
-        Self { page, level, max_def, row: page.first_row, entry: 0, value: 0, passed: 0 }
-    }
-
-    /// Values of the hit, none when the page does not have so many rows or attributes. Hits come in order.
-    fn values_of(&mut self, hit: &Hit) -> Option<std::ops::Range<usize>> {
-        if self.row < hit.row {
-            self.go_to_row(hit.row)?;
-        }
-        // The walk stands before an attribute, or at the start of the row.
-        while self.passed < hit.nth {
-            self.pass_attribute()?;
-        }
-        self.pass_attribute()
-    }
-
-    fn go_to_row(&mut self, row: u32) -> Option<()> {
-        let rep = &self.page.rep;
-        let from = self.entry;
-        // Standing at the start of the row, its own first entry does not count.
-        let at_start = self.passed == 0;
-        let mut entry = if at_start { from + 1 } else { from };
-        for _ in self.row..row {
-            entry += rep.get(entry..)?.iter().position(|rep| *rep == 0)? + 1;
-        }
-        self.entry = entry - 1;
-        let behind = self.page.def.get(from..self.entry)?;
-        self.value += behind.iter().filter(|def| **def == self.max_def).count();
-        (self.row, self.passed) = (row, 0);
-        Some(())
-    }
-
-    /// Steps over the next attribute of the row.
-    fn pass_attribute(&mut self) -> Option<std::ops::Range<usize>> {
-        let (rep, def) = (&self.page.rep, &self.page.def);
-        if self.passed > 0 && *rep.get(self.entry)? == 0 {
-            return None;
-        }
-        // Owners without attributes have one entry that is none.
-        loop {
-            if *def.get(self.entry)? >= self.level {
-                break;
-            }
-            self.entry += 1;
-            if *rep.get(self.entry)? == 0 {
-                return None;
-            }
-        }
-        let start = self.value;
-        loop {
-            self.value += usize::from(def[self.entry] == self.max_def);
-            self.entry += 1;
-            if rep.get(self.entry).is_none_or(|rep| *rep <= self.level) {
-                break;
-            }
-        }
-        self.passed += 1;
-        Some(start..self.value)
-    }
 }
 
 fn attribute(
@@ -627,25 +366,54 @@ fn attribute(
     rows: &RowSet,
     found: &mut Bitmap,
 ) -> Result<()> {
-    let hits = hits(group, nesting, owner, generic, rows)?;
     let leaf = match value_leaf(condition, generic) {
         Wanted::Leaf(leaf) if !holds_for_empty(condition) => leaf,
         Wanted::Nothing => return Ok(()),
         Wanted::Leaf(_) | Wanted::Any => {
-            hits.iter().for_each(|hit| expand(nesting, owner, hit.owner, found));
+            let hits = hits(group, nesting, owner, generic, rows)?;
+            hits.list.iter().for_each(|hit| expand(nesting, owner, hit.owner, found));
             return Ok(());
         }
     };
+    // Values first: where none passes, whatever its key is, the keys need not be read.
     let dictionary = group.dictionary(leaf)?;
+    let max_def = group.block().shape(leaf)?.max_def;
     let mut verdicts = Verdicts::new(condition);
-    let mut current: Option<(u32, Vec<bool>)> = None;
+    let mut passing: BTreeMap<u32, Bitmap> = BTreeMap::new();
+    let mut left = RowSet::default();
+    group.pages(leaf, rows, |page| {
+        let passes = verdicts.page(page, dictionary.as_deref());
+        if passes.any() {
+            rows_with(page, &passes, max_def, &mut left);
+            passing.insert(page.first_row, passes);
+        }
+        Ok(())
+    })?;
+    let left = left.intersect(rows);
+    let hits = hits(group, nesting, owner, generic, &left)?;
     hit_values(group, leaf, generic.level, &hits, |page, hit, range| {
-        let passes = match &current {
-            Some((first_row, passes)) if *first_row == page.first_row => passes,
-            _ => &current.insert((page.first_row, verdicts.page(page, dictionary.as_deref()))).1,
-        };
-        if passes.get(range).is_some_and(|passes| passes.contains(&true)) {
-            expand(nesting, owner, hits[hit].owner, found);
+        let passes = passing.get(&page.first_row);
+        if passes.is_some_and(|passes| range.into_iter().any(|index| passes.get(index))) {
+            expand(nesting, owner, hits.list[hit].owner, found);
         }
     })
+}
+
+/// Adds the rows of the page that have a value which passes; all rows when that are many.
+fn rows_with(page: &Page, passes: &Bitmap, max_def: u8, rows: &mut RowSet) {
+    if passes.count() > page.len / 16 {
+        let end = page.first_row + u32::try_from(page.rows()).unwrap_or(0);
+        rows.push_range(page.first_row..end);
+        return;
+    }
+    let (mut next, mut value) = (page.first_row, 0);
+    for (rep, def) in page.rep.iter().zip(&page.def) {
+        next += u32::from(*rep == 0);
+        if *def == max_def {
+            if passes.get(value) && next > page.first_row {
+                rows.push(next - 1);
+            }
+            value += 1;
+        }
+    }
 }

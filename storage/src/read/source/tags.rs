@@ -82,11 +82,23 @@ impl BlockSource {
             {
                 leaf
             }
+            Place::Attribute { generic, direct: Some(direct), .. } => {
+                // Values of other types stand in the list, and so could values of this one.
+                for number in self.groups() {
+                    let mut group = Group::open(self.block(), number)?;
+                    let mut listed = false;
+                    each_text(&mut group, generic.leaves.key, |key| listed |= *key == *generic.name)?;
+                    if listed {
+                        return Ok(false);
+                    }
+                }
+                direct.leaf
+            }
             _ => return Ok(false),
         };
         for number in self.groups() {
             let mut group = Group::open(self.block(), number)?;
-            if group.dictionary(leaf)?.is_none() {
+            if !group.is_empty(leaf)? && group.dictionary(leaf)?.is_none() {
                 return Ok(false);
             }
         }

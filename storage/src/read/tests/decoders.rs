@@ -1,5 +1,7 @@
 //! The page decoder against files that the `parquet` crate writes, in every encoding and codec, and against damage.
 
+mod fuzz;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

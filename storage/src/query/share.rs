@@ -1,0 +1,108 @@
+//! One block searched on several cores: each takes some row groups, and all learn what is too old to be shown.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vivace_traceql::{Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle};
+
+use crate::{BlockSource, OpenBlock};
+
+/// Some row groups of a block. A trace is in one row, so shares of one block never hold parts of the same trace, and what one
+/// finds too old the others need not look at: the answer does not depend on who was faster.
+#[derive(Debug, Clone)]
+pub struct Share {
+    groups: Range<usize>,
+    floor: Arc<AtomicU64>,
+}
+
+impl Share {
+    /// All of a block.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { groups: 0..usize::MAX, floor: Arc::default() }
+    }
+
+    /// A block of `row_groups`, cut into at most `most` shares of nearly the same size.
+    #[must_use]
+    pub fn split(row_groups: usize, most: usize) -> Vec<Self> {
+        let floor: Arc<AtomicU64> = Arc::default();
+        let shares = row_groups.clamp(1, most.max(1));
+        let bound = |share: usize| row_groups * share / shares;
+        let last = shares - 1;
+        (0..shares)
+            .map(|share| {
+                // Whatever the metadata say, the last share goes to the end of the block.
+                let end = if share == last { usize::MAX } else { bound(share + 1) };
+                Self { groups: bound(share)..end, floor: Arc::clone(&floor) }
+            })
+            .collect()
+    }
+
+    /// The row groups of `block` that are in this share.
+    #[must_use]
+    pub fn of(&self, block: &Arc<OpenBlock>) -> BlockSource {
+        BlockSource::of_row_groups(Arc::clone(block), self.groups.start, self.groups.len())
+    }
+
+    pub(super) fn source(&self, block: &Arc<OpenBlock>) -> SharedSource {
+        SharedSource { source: self.of(block), floor: Arc::clone(&self.floor) }
+    }
+}
+
+/// The source of a share.
+pub(super) struct SharedSource {
+    source: BlockSource,
+    floor: Arc<AtomicU64>,
+}
+
+impl Source for SharedSource {
+    type Cursor<'a> = SharedCursor<'a>;
+
+    fn fetch(&self, spec: &FetchSpec) -> Result<SharedCursor<'_>, FetchError> {
+        Ok(SharedCursor { cursor: self.source.fetch(spec)?, floor: &self.floor })
+    }
+}
+
+/// A fetch of a share.
+pub(super) struct SharedCursor<'a> {
+    cursor: <BlockSource as Source>::Cursor<'a>,
+    floor: &'a AtomicU64,
+}
+
+impl Cursor for SharedCursor<'_> {
+    fn next(&mut self) -> Result<Option<SpanBatch>, FetchError> {
+        self.cursor.ignore_before(self.floor.load(Ordering::Relaxed));
+        self.cursor.next()
+    }
+
+    fn load(&mut self, traces: &[u32], spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded, FetchError> {
+        self.cursor.load(traces, spans, spec)
+    }
+
+    fn ignore_before(&mut self, start_ns: u64) {
+        self.floor.fetch_max(start_ns, Ordering::Relaxed);
+    }
+
+    fn stats(&self) -> FetchStats {
+        self.cursor.stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_all_row_groups_once() {
+        for row_groups in 0..12 {
+            for most in 0..5 {
+                let shares = Share::split(row_groups, most);
+                assert!(shares.len() <= most.max(1) && shares[0].groups.start == 0);
+                assert!(shares.windows(2).all(|pair| pair[0].groups.end == pair[1].groups.start));
+                assert!(shares.iter().all(|share| !share.groups.is_empty() || row_groups == 0));
+                assert_eq!(shares[shares.len() - 1].groups.end, usize::MAX);
+            }
+        }
+    }
+}

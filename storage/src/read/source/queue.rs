@@ -1,0 +1,102 @@
+//! In which order the chosen rows of a row group are delivered: as they stand, or from the newest trace on.
+//!
+//! The newest-first queue sorts no more than it must: each batch picks the newest of what is left, so that a query which is
+//! content with the first batch has sorted only that.
+
+use vivace_traceql::Bitmap;
+
+use super::{
+    columns::row_ints,
+    group::Group,
+    nesting::{Nesting, Owner},
+};
+use crate::read::{error::Result, rows::RowSet, values::to_usize};
+
+/// A batch ends with the row that brings it to this many spans.
+const BATCH_SPANS: usize = 32 * 1024;
+/// Rows in the first batch when the newest are wanted; each later one has this many times more.
+const NEWEST_ROWS: usize = 64;
+const NEWEST_GROWTH: usize = 8;
+
+/// Rows of one row group that wait, with what of them was chosen.
+pub(super) struct Queue {
+    order: Order,
+    /// The chosen spans, none when all spans of the rows are.
+    spans: Option<Bitmap>,
+}
+
+enum Order {
+    /// Ascending, from the second on.
+    AsStored(Vec<u32>, usize),
+    /// Starts and rows in any order, and the size of the next batch.
+    NewestFirst(Vec<(u64, u32)>, usize),
+}
+
+impl Queue {
+    pub(super) fn empty() -> Self {
+        Self { order: Order::AsStored(Vec::new(), 0), spans: None }
+    }
+
+    /// All `rows` in the order of the file.
+    pub(super) fn as_stored(rows: &RowSet, spans: Option<Bitmap>) -> Self {
+        Self { order: Order::AsStored(rows.iter().collect(), 0), spans }
+    }
+
+    /// All `rows` from the newest on; reads when they start.
+    pub(super) fn newest_first(group: &mut Group<'_>, rows: &RowSet, spans: Option<Bitmap>) -> Result<Self> {
+        let starts = row_ints(group, group.columns.trace.start, rows)?;
+        let order = starts.into_iter().map(i64::cast_unsigned).zip(rows.iter()).collect();
+        Ok(Self { order: Order::NewestFirst(order, NEWEST_ROWS), spans })
+    }
+
+    /// The next rows, ascending, at most `most` of them; those that start before `floor` are dropped, if starts are known.
+    pub(super) fn next(&mut self, nesting: &Nesting, floor: u64, most: usize) -> Vec<u32> {
+        match &mut self.order {
+            Order::AsStored(rows, at) => {
+                let from = *at;
+                let mut spans = 0;
+                while *at < rows.len() && spans < BATCH_SPANS && *at - from < most {
+                    spans += nesting.spans_of(Owner::Row, rows[*at]).len();
+                    *at += 1;
+                }
+                rows[from..*at].to_vec()
+            }
+            Order::NewestFirst(left, size) => {
+                left.retain(|(start, _)| *start >= floor);
+                let wanted = (*size).min(most);
+                if left.len() > wanted {
+                    left.select_nth_unstable_by(wanted, |a, b| b.cmp(a));
+                }
+                let end = wanted.min(left.len());
+                left[..end].sort_unstable_by(|a, b| b.cmp(a));
+                let mut spans = 0;
+                let fitting = left[..end].iter().take_while(|(_, row)| {
+                    let room = spans < BATCH_SPANS;
+                    spans += nesting.spans_of(Owner::Row, *row).len();
+                    room
+                });
+                let taken = fitting.count();
+                let mut rows: Vec<u32> = left.drain(..taken).map(|(_, row)| row).collect();
+                rows.sort_unstable();
+                *size = size.saturating_mul(NEWEST_GROWTH);
+                rows
+            }
+        }
+    }
+
+    /// The chosen spans of `rows`.
+    pub(super) fn spans(&self, nesting: &Nesting, rows: &[u32]) -> Vec<u32> {
+        let mut spans = Vec::new();
+        for row in rows {
+            let range = nesting.spans_of(Owner::Row, *row);
+            match &self.spans {
+                None => spans.extend(range),
+                Some(chosen) => {
+                    let ones = chosen.ones_in(to_usize(range.start), to_usize(range.end));
+                    spans.extend(ones.map(|span| u32::try_from(span).unwrap_or(u32::MAX)));
+                }
+            }
+        }
+        spans
+    }
+}

@@ -1,0 +1,114 @@
+//! Which values of a page pass a condition: once for each dictionary entry, by range for integers, one by one for the rest.
+
+use vivace_traceql::{Bitmap, CompareOp, Condition, Field, Intrinsic, Kind, Status, Test, Type, Value};
+
+use crate::{
+    live::{id8, short_hex},
+    read::{
+        cells::lossy,
+        page::Page,
+        values::{Values, to_usize},
+    },
+};
+
+/// Remembers the verdict on each dictionary entry.
+pub(super) struct Verdicts<'c> {
+    condition: &'c Condition,
+    /// By entry: 0 not looked at, 1 fails, 2 passes.
+    entries: Vec<u8>,
+    ints: Ints,
+}
+
+/// How integers are told apart.
+enum Ints {
+    /// Those within pass, or with `true` those outside.
+    Range(i64, i64, bool),
+    /// Codes of statuses and kinds: one bit each for those below 64.
+    Codes(u64),
+    One,
+}
+
+impl Ints {
+    fn of(condition: &Condition) -> Self {
+        let field = &condition.field;
+        if matches!(field, Field::Intrinsic(Intrinsic::Status | Intrinsic::Kind)) {
+            return Self::Codes((0..64).map(|code| u64::from(passes_int(condition, code)) << code).sum());
+        }
+        let Test::Compare(op, literal) = &condition.test else { return Self::One };
+        let is_duration = field.static_type() == Type::Duration;
+        let literal = match literal {
+            Value::Int(literal) if !is_duration => *literal,
+            Value::Duration(literal) if is_duration => *literal,
+            _ => return Self::One,
+        };
+        let (below, above) = (literal.checked_sub(1), literal.checked_add(1));
+        match op {
+            CompareOp::Eq => Self::Range(literal, literal, false),
+            CompareOp::NotEq => Self::Range(literal, literal, true),
+            CompareOp::LessEq => Self::Range(i64::MIN, literal, false),
+            CompareOp::GreaterEq => Self::Range(literal, i64::MAX, false),
+            CompareOp::Less => below.map_or(Self::One, |last| Self::Range(i64::MIN, last, false)),
+            CompareOp::Greater => above.map_or(Self::One, |first| Self::Range(first, i64::MAX, false)),
+        }
+    }
+}
+
+impl<'c> Verdicts<'c> {
+    pub(super) fn new(condition: &'c Condition) -> Self {
+        Self { condition, entries: Vec::new(), ints: Ints::of(condition) }
+    }
+
+    /// Whether each value of the page passes.
+    pub(super) fn page(&mut self, page: &Page, dictionary: Option<&Values>) -> Bitmap {
+        let condition = self.condition;
+        match &page.values {
+            Values::Bytes(values) => {
+                Bitmap::from_fn(values.len(), |at| values.get(at).is_some_and(|value| passes_text(condition, value)))
+            }
+            Values::Ids(ids) => {
+                let Some(Values::Bytes(entries)) = dictionary else { return Bitmap::ones(ids.len()) };
+                self.entries.resize(entries.len(), 0);
+                for id in ids.iter().copied().map(to_usize) {
+                    if self.entries[id] == 0 {
+                        let passes = entries.get(id).is_none_or(|text| passes_text(condition, text));
+                        self.entries[id] = 1 + u8::from(passes);
+                    }
+                }
+                Bitmap::from_slice(ids, |id| self.entries[to_usize(*id)] == 2)
+            }
+            Values::Ints(ints) => match self.ints {
+                Ints::Range(low, high, outside) => {
+                    Bitmap::from_slice(ints, |int| (low <= *int && *int <= high) != outside)
+                }
+                Ints::Codes(passing) => {
+                    Bitmap::from_slice(ints, |int| (0..64).contains(int) && passing >> *int & 1 == 1)
+                }
+                Ints::One => Bitmap::from_slice(ints, |int| passes_int(condition, *int)),
+            },
+            Values::Doubles(doubles) => Bitmap::from_slice(doubles, |double| condition.matches(&Value::Float(*double))),
+            Values::Bools(bools) => Bitmap::from_slice(bools, |value| condition.matches(&Value::Bool(*value))),
+        }
+    }
+}
+
+fn passes_text(condition: &Condition, text: &[u8]) -> bool {
+    match condition.field {
+        Field::Intrinsic(Intrinsic::SpanId | Intrinsic::ParentId | Intrinsic::LinkSpanId) => {
+            condition.matches(&Value::str(&format!("{:016x}", u64::from_be_bytes(id8(text)))))
+        }
+        Field::Intrinsic(Intrinsic::TraceId | Intrinsic::LinkTraceId) => {
+            condition.matches(&Value::str(&short_hex(text)))
+        }
+        _ => condition.matches_str(&lossy(text)),
+    }
+}
+
+fn passes_int(condition: &Condition, int: i64) -> bool {
+    let code = || u8::try_from(int).unwrap_or(0);
+    condition.matches(&match &condition.field {
+        Field::Intrinsic(Intrinsic::Status) => Value::Status(Status::from_code(code())),
+        Field::Intrinsic(Intrinsic::Kind) => Value::Kind(Kind::from_code(code())),
+        field if field.static_type() == Type::Duration => Value::Duration(int),
+        _ => Value::Int(int),
+    })
+}

@@ -293,6 +293,9 @@ fn span(rng: &mut impl Rng, trace: usize, index: u32) -> (Vec<u8>, Places) {
         out.extend_from_slice(&field_bytes(9, attribute));
     }
     if status >= 500 {
+        let kind = ["TimeoutError", "ConnectionRefused", "OutOfStock"][rng.random_range(0..3usize)];
+        let event = [field_bytes(2, b"exception"), field_bytes(3, &text("exception.type", kind))].concat();
+        out.extend_from_slice(&field_bytes(11, &event));
         out.extend_from_slice(&field_bytes(15, &field_varint(3, 2)));
     }
     (out, place)

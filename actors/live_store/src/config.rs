@@ -36,7 +36,9 @@ vivace_runtime::config_struct! {
         pub max_trace_live: GoDuration = GoDuration::secs(30),
         /// Idle time after which a trace is cut. Not above `max_trace_live`.
         pub max_trace_idle: GoDuration = GoDuration::secs(5),
-        /// Bytes of live traces of one tenant, beyond which consuming waits or requests are refused; 0 means without limit.
+        /// Bytes of one tenant that no block covers yet, from which on its traces are cut and, while earlier cuts wait for
+        /// their blocks, consuming waits and requests are refused; 0 means without limit. Has an effect below
+        /// `max_block_bytes`, which bounds all tenants together.
         pub max_live_traces_bytes: u64 = 250_000_000,
         /// Age at which a block is closed. Larger makes fewer and larger blocks.
         pub max_block_duration: GoDuration = GoDuration::secs(30),

@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tonic::Status;
+use uuid::Uuid;
+use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply};
 use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Part, Reply, Serve};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, BlockWriter, DedicatedColumns, FinishedBlock, Timestamp,
+    Backend, BlockKey, BlockMeta, BlockSpec, BlockWriter, BloomSpec, DedicatedColumns, FinishedBlock, Timestamp,
 };
 
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::state::{Cut, TraceParts};
+use crate::state::{Cut, TenantCut, TraceParts};
 
 /// Telling the blocklist is a call within the process or to a peer nearby.
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,7 +29,9 @@ pub(crate) struct Flush(pub(crate) Arc<Cut>);
 
 /// Every block of the cut is durable and published.
 #[derive(Debug)]
-pub(crate) struct Flushed;
+pub(crate) struct Flushed {
+    pub(crate) blocks: Vec<(TenantId, Uuid)>,
+}
 
 /// The part: its parts are handles, so it has no state to lose.
 #[derive(Clone)]
@@ -39,19 +43,22 @@ pub(crate) struct Flusher {
     pub(crate) log_id: String,
     pub(crate) partition: u32,
     pub(crate) row_group_bytes: u64,
+    pub(crate) bloom: BloomSpec,
     pub(crate) slack: Duration,
     pub(crate) metrics: Metrics,
 }
 
 impl Flusher {
     async fn flush(self, cut: Arc<Cut>) -> Result<Flushed, Status> {
-        for index in 0..cut.tenants.len() {
+        let mut blocks = Vec::new();
+        for (index, TenantCut { tenant, .. }) in cut.tenants.iter().enumerate() {
             for meta in self.blocks(&cut, index).await? {
+                blocks.push((tenant.clone(), meta.block_id));
                 let news = BlockPublished { tenant: meta.tenant_id.clone(), meta_json: meta.to_json().into() };
                 self.publish.call(news, Deadline::after(PUBLISH_DEADLINE)).await?;
             }
         }
-        Ok(Flushed)
+        Ok(Flushed { blocks })
     }
 
     /// Writes one tenant's blocks, unless an earlier attempt has. There is more than one only if a trace is too large for
@@ -64,6 +71,7 @@ impl Flusher {
             let id = cut.id.block_id(&self.log_id, self.partition, tenant, number);
             let mut spec = BlockSpec::new(tenant.as_str(), id, DedicatedColumns(self.limits.dedicated_columns(tenant)));
             spec.row_group_bytes = self.row_group_bytes;
+            spec.bloom = self.bloom;
             spec.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
             let (shared, slack, started) = (Arc::clone(cut), self.slack, Instant::now());
             let encode = move || {

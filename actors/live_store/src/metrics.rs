@@ -64,7 +64,7 @@ impl Metrics {
             ),
             discarded: registry.counters(
                 "tempo_discarded_spans_total",
-                "Spans that were not kept. reason: rate_limited, invalid_trace_id, invalid_span_id, trace_too_large",
+                "Spans that were not kept. reason: rate_limited, invalid_trace_id, invalid_span_id, trace_too_large, live_traces_exceeded",
                 ["reason", "tenant"],
             ),
             quarantined: registry.counter(
@@ -78,8 +78,8 @@ impl Metrics {
         let tenant = tenant.as_str();
         self.bytes_received.with([tenant, "trace"]).add(applied.bytes as u64);
         self.traces_created.with([tenant]).add(applied.traces_created as u64);
-        if applied.discarded_spans > 0 {
-            self.discarded.with(["trace_too_large", tenant]).add(applied.discarded_spans);
+        for (_, discard, spans) in &applied.discarded {
+            self.discarded.with([discard.reason(), tenant]).add(*spans);
         }
     }
 

@@ -5,14 +5,15 @@
 //! is bounded by not reading on while two cuts wait for their blocks and the head is full.
 //! On restart: the ledger says where to replay from; nothing is answered before the replay has reached the end of the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::oneshot;
+use uuid::Uuid;
 use vivace_log::{Batch, Entry, Error as LogError, Log, Offset, Progress, Reader};
 use vivace_protocol::push_bytes::PushBytes;
 use vivace_protocol::{TenantId, TraceId};
@@ -23,7 +24,7 @@ use crate::ledger_file::LedgerFile;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::quarantine::Quarantine;
-use crate::state::{Applied, Cut, CutId, Discard, Ledger, Partition, Rules, Snapshot};
+use crate::state::{Applied, Cut, CutId, Ledger, Partition, Rules, Snapshot, TraceLimits};
 
 /// Bytes taken from the log at once: enough for a burst of requests, little against a head.
 const READ_BYTES: usize = 4 << 20;
@@ -35,6 +36,8 @@ const READ_RETRY: Duration = Duration::from_millis(500);
 const FLUSH_RETRY: Duration = Duration::from_secs(2);
 /// A cut is flushed within this time or tried again; an hour stands for "as long as it takes".
 const FLUSH_DEADLINE: Duration = Duration::from_secs(3600);
+/// So many of the latest blocks are remembered: far more than are published while one reader reads.
+const REMEMBERED_BLOCKS: usize = 256;
 
 /// Called for every record before it is filed; tests plant failures here.
 pub type ApplyHook = Arc<dyn Fn(u64, &[u8]) + Send + Sync>;
@@ -64,6 +67,28 @@ pub(crate) struct Collect {
     pub(crate) tenant: TenantId,
 }
 
+/// A tenant's data at one moment.
+#[derive(Debug)]
+pub(crate) struct Collected {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) at: Instant,
+}
+
+/// Asks where data that was held at an instant may have gone since.
+pub(crate) struct MovedSince {
+    pub(crate) tenant: TenantId,
+    pub(crate) at: Instant,
+}
+
+/// Where it went.
+#[derive(Debug)]
+pub(crate) struct Moved {
+    /// Cuts on their way into blocks; some of the blocks may be published.
+    pub(crate) closing: Vec<Arc<Cut>>,
+    /// Blocks of finished cuts.
+    pub(crate) published: Vec<Uuid>,
+}
+
 /// The part.
 pub(crate) struct Owner {
     shared: Arc<Shared>,
@@ -74,6 +99,8 @@ pub(crate) struct Owner {
     reader: Option<Box<dyn Reader>>,
     /// Numbers of cuts whose blocks are durable while an older one's are not.
     durable: BTreeSet<u64>,
+    /// The latest blocks, for readers that evaluate a snapshot meanwhile.
+    published: VecDeque<(TenantId, Uuid, Instant)>,
     draining: Option<oneshot::Sender<()>>,
     last_error: Option<String>,
 }
@@ -134,6 +161,7 @@ impl Owner {
             ledger,
             reader: Some(reader),
             durable: BTreeSet::new(),
+            published: VecDeque::new(),
             draining: None,
             last_error: None,
         })
@@ -141,9 +169,7 @@ impl Owner {
 
     /// Starts the next read, unless one is on its way or there is no room for what it would bring.
     fn read(&mut self, cx: &mut Cx<Self>) {
-        let full =
-            self.state.closing().len() >= MAX_CLOSING && self.state.head_bytes() >= self.shared.rules.max_block_bytes;
-        if full {
+        if self.state.closing().len() >= MAX_CLOSING && self.state.is_full() {
             return;
         }
         let Some(mut reader) = self.reader.take() else { return };
@@ -211,7 +237,7 @@ impl Owner {
         let (flusher, shared) = (self.flusher.clone(), Arc::clone(&cut));
         let flushed = async move { flusher.ask(Flush(shared), Deadline::after(FLUSH_DEADLINE)).await };
         cx.spawn(flushed, move |owner, flushed, cx| match flushed {
-            Ok(Flushed) => owner.on_flushed(cut.id, cx),
+            Ok(Flushed { blocks }) => owner.on_flushed(cut.id, blocks, cx),
             Err(status) => {
                 owner.problem("write a block", &status);
                 owner.shared.metrics.flush_failed();
@@ -221,7 +247,11 @@ impl Owner {
     }
 
     /// The blocks are durable and published: queries find them there, so the slices go.
-    fn on_flushed(&mut self, id: CutId, cx: &mut Cx<Self>) {
+    fn on_flushed(&mut self, id: CutId, blocks: Vec<(TenantId, Uuid)>, cx: &mut Cx<Self>) {
+        let now = cx.clock().now();
+        self.published.extend(blocks.into_iter().map(|(tenant, block)| (tenant, block, now)));
+        let surplus = self.published.len().saturating_sub(REMEMBERED_BLOCKS);
+        self.published.drain(..surplus);
         self.durable.insert(id.number);
         let reclaim = self.ledger.complete(&self.durable);
         let waiting = self.ledger.pending.first().map_or(u64::MAX, |cut| cut.id.number);
@@ -319,10 +349,13 @@ fn file(shared: &Shared, state: &mut Partition, entry: Entry) -> Result<(), Stri
     let tenant = TenantId::parse(tenant).map_err(|e| format!("its key is no tenant id: {e}"))?;
     let push = PushBytes::walk(&entry.record.value).map_err(|error| error.to_string())?;
     let traces: Vec<(TraceId, Bytes)> = push.iter().cloned().collect();
-    let limit = shared.limits.max_bytes_per_trace(&tenant);
-    let applied: Applied = state.apply(entry.offset.0, entry.record.timestamp_ms, &tenant, traces.into_iter(), limit);
-    for (id, Discard::TraceTooLarge) in &applied.discarded {
-        tracing::debug!(%tenant, %id, limit, "spans discarded: the trace is too large");
+    let limits = TraceLimits {
+        max_bytes: shared.limits.max_bytes_per_trace(&tenant),
+        max_live: shared.limits.max_live_traces(&tenant),
+    };
+    let applied: Applied = state.apply(entry.offset.0, entry.record.timestamp_ms, &tenant, traces.into_iter(), limits);
+    for (id, discard, spans) in &applied.discarded {
+        tracing::debug!(%tenant, %id, spans, reason = discard.reason(), ?limits, "spans discarded");
     }
     shared.metrics.applied(&tenant, &applied);
     Ok(())
@@ -373,9 +406,19 @@ impl Serve<Find> for Owner {
 }
 
 impl Serve<Collect> for Owner {
-    type Reply = Snapshot;
+    type Reply = Collected;
 
-    fn serve(&mut self, collect: Collect, _cx: &mut Cx<Self>) -> Reply<Snapshot> {
-        Reply::ok(self.state.snapshot(&collect.tenant))
+    fn serve(&mut self, collect: Collect, cx: &mut Cx<Self>) -> Reply<Collected> {
+        Reply::ok(Collected { snapshot: self.state.snapshot(&collect.tenant), at: cx.clock().now() })
+    }
+}
+
+impl Serve<MovedSince> for Owner {
+    type Reply = Moved;
+
+    fn serve(&mut self, since: MovedSince, _cx: &mut Cx<Self>) -> Reply<Moved> {
+        let own = self.published.iter().filter(|(tenant, _, at)| *tenant == since.tenant && *at >= since.at);
+        let published = own.map(|(_, block, _)| *block).collect();
+        Reply::ok(Moved { closing: self.state.closing().to_vec(), published })
     }
 }

@@ -12,4 +12,4 @@ mod tests;
 
 pub(crate) use cut::{Cut, CutId, TenantCut, TraceParts};
 pub(crate) use ledger::{Ledger, PendingCut};
-pub(crate) use partition::{Applied, Discard, Partition, Rules, Snapshot};
+pub(crate) use partition::{Applied, Partition, Rules, Snapshot, TraceLimits};

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use vivace_log::{Log, Progress};
 use vivace_protocol::vivace::{
-    BlockPublished, BlockPublishedReply, FindTraceReply, FindTraceRequest, SearchBatch, SearchJob, TagNamesJob,
-    TagNamesReply, TagValuesJob, TagValuesReply,
+    BlockPublished, BlockPublishedReply, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch,
+    SearchJob, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
 };
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{Bounds, Child, Compute, Disk, Endpoint, Placement, Restart, StreamEndpoint, Supervisor};
@@ -35,6 +35,8 @@ pub struct Setup {
     pub config: Config,
     /// Rows of a block are grouped up to this estimate, key `storage.trace.block.parquet_row_group_size_bytes`.
     pub row_group_bytes: u64,
+    /// Size and sharpness of the blocks' bloom filters, keys `storage.trace.block.bloom_filter_*`.
+    pub bloom: vivace_storage::BloomSpec,
     /// The log to follow, and which partition of it.
     pub log: Arc<dyn Log>,
     /// The partition.
@@ -72,6 +74,8 @@ pub struct LiveStore {
     pub tag_names: Endpoint<TagNamesJob, TagNamesReply>,
     /// Values of a tag in recent data.
     pub tag_values: Endpoint<TagValuesJob, TagValuesReply>,
+    /// A part of a metrics query over recent data.
+    pub metrics: StreamEndpoint<MetricsJob, MetricsBatch>,
 }
 
 impl LiveStore {
@@ -90,6 +94,7 @@ impl LiveStore {
             ledger: LedgerFile::new(Arc::clone(&setup.disk), ledger_path, setup.background.clone()),
             rules: Rules {
                 max_block_bytes: usize::try_from(config.max_block_bytes).unwrap_or(usize::MAX),
+                max_live_bytes: usize::try_from(config.max_live_traces_bytes).unwrap_or(usize::MAX),
                 max_block_duration: config.max_block_duration.into(),
                 max_trace_idle: config.max_trace_idle.into(),
                 max_trace_live: config.max_trace_live.into(),
@@ -108,6 +113,7 @@ impl LiveStore {
             log_id: setup.log.id().to_string(),
             partition: u32::try_from(setup.partition.0).unwrap_or(0),
             row_group_bytes: setup.row_group_bytes,
+            bloom: setup.bloom,
             slack: config.wal.ingestion_time_range_slack.into(),
             metrics,
         };
@@ -121,8 +127,16 @@ impl LiveStore {
             search: StreamEndpoint::local(query.mailbox()),
             tag_names: Endpoint::local(query.mailbox()),
             tag_values: Endpoint::local(query.mailbox()),
+            metrics: StreamEndpoint::local(query.mailbox()),
         };
-        let parts = Query { find: owner.mailbox(), collect: owner.mailbox(), compute: setup.queries };
+        let parts = Query {
+            find: owner.mailbox(),
+            collect: owner.mailbox(),
+            moved: owner.mailbox(),
+            log_id: flusher.log_id.clone(),
+            partition: flusher.partition,
+            compute: setup.queries,
+        };
         let to_flusher = flush.mailbox();
         component.add(query, move |_| Ok(parts.clone()));
         component.add_async(owner.waits_for("flusher"), move |cx| {

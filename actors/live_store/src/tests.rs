@@ -8,24 +8,29 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use vivace_log::{Budget, Log, LogId, MemoryLog, Offset, Partition, Progress, Record};
 use vivace_protocol::slicer::{Limits as SliceLimits, slice};
-use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply, FindTraceRequest, SearchJob};
+use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply, FindTraceRequest, MetricsJob, SearchJob};
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{
     Bounds, Child, Clock, Compute, Cx, Endpoint, Part, Placement, Reply, Serve, StdDisk, Supervisor, SystemClock,
 };
-use vivace_storage::{Backend, DedicatedColumn};
+use vivace_storage::{Backend, BloomSpec, DedicatedColumn};
 
 use crate::{ApplyHook, Config, Limits, LiveStore, Setup};
 
 const LONG: Duration = Duration::from_secs(30);
 const PARTITION: Partition = Partition(0);
 
-struct NoLimits;
+/// At most so many live traces.
+struct Live(usize);
 
-impl Limits for NoLimits {
+impl Limits for Live {
     fn max_bytes_per_trace(&self, _tenant: &TenantId) -> usize {
         0
+    }
+
+    fn max_live_traces(&self, _tenant: &TenantId) -> usize {
+        self.0
     }
 
     fn dedicated_columns(&self, _tenant: &TenantId) -> Vec<DedicatedColumn> {
@@ -33,15 +38,19 @@ impl Limits for NoLimits {
     }
 }
 
-/// Takes news of blocks, as the blocklist does.
-struct Sink(Arc<AtomicUsize>);
+/// Takes news of blocks, as the blocklist does: counts them and keeps id and number of traces.
+struct Sink(Arc<AtomicUsize>, Listed);
+
+type Listed = Arc<parking_lot::Mutex<Vec<(String, u64)>>>;
 
 impl Part for Sink {}
 
 impl Serve<BlockPublished> for Sink {
     type Reply = BlockPublishedReply;
 
-    fn serve(&mut self, _news: BlockPublished, _cx: &mut Cx<Self>) -> Reply<BlockPublishedReply> {
+    fn serve(&mut self, news: BlockPublished, _cx: &mut Cx<Self>) -> Reply<BlockPublishedReply> {
+        let meta = vivace_storage::BlockMeta::from_json(&news.meta_json).unwrap();
+        self.1.lock().push((meta.block_id.to_string(), meta.total_objects));
         self.0.fetch_add(1, Ordering::SeqCst);
         Reply::ok(BlockPublishedReply {})
     }
@@ -53,6 +62,7 @@ struct World {
     log: MemoryLog,
     progress: Progress,
     published: Arc<AtomicUsize>,
+    listed: Listed,
 }
 
 fn trace_id(n: u8) -> TraceId {
@@ -86,6 +96,21 @@ fn record(n: u8) -> Record {
 
 impl World {
     fn start(dir: PathBuf, log: MemoryLog, backend: Backend, hook: Option<ApplyHook>) -> Self {
+        Self::start_with(Config::default(), dir, log, backend, hook)
+    }
+
+    fn start_with(config: Config, dir: PathBuf, log: MemoryLog, backend: Backend, hook: Option<ApplyHook>) -> Self {
+        Self::start_limited(config, dir, log, backend, hook, (Live(0), &Registry::new()))
+    }
+
+    fn start_limited(
+        config: Config,
+        dir: PathBuf,
+        log: MemoryLog,
+        backend: Backend,
+        hook: Option<ApplyHook>,
+        (limits, metrics): (Live, &Registry),
+    ) -> Self {
         let root = Supervisor::root("root", Arc::new(SystemClock), Placement::Here);
         let (published, progress) = (Arc::new(AtomicUsize::new(0)), Progress::new(Offset(0)));
         let sink = Child::<Sink>::new("sink", Bounds::messages(16));
@@ -93,27 +118,29 @@ impl World {
         let live = LiveStore::add(
             &root,
             Setup {
-                config: Config::default(),
+                config,
                 row_group_bytes: 100_000_000,
+                bloom: BloomSpec { shard_bytes: 2048, false_positives: 0.05 },
                 log: Arc::new(log.clone()),
                 partition: PARTITION,
                 progress: progress.clone(),
                 dir,
                 disk: Arc::new(StdDisk),
                 backend,
-                limits: Arc::new(NoLimits),
+                limits: Arc::new(limits),
                 publish: Endpoint::local(sink.mailbox()),
                 background: compute.clone(),
                 queries: compute,
-                metrics: Registry::new(),
+                metrics: metrics.clone(),
                 hook,
             },
             Placement::Here,
         );
-        let news = Arc::clone(&published);
-        root.add(sink, move |_| Ok(Sink(Arc::clone(&news))));
+        let (news, listed) = (Arc::clone(&published), Listed::default());
+        let list = Arc::clone(&listed);
+        root.add(sink, move |_| Ok(Sink(Arc::clone(&news), Arc::clone(&list))));
         root.start();
-        Self { root, live, log, progress, published }
+        Self { root, live, log, progress, published, listed }
     }
 
     async fn append(&self, n: u8) -> Offset {
@@ -212,5 +239,59 @@ fn a_drain_leaves_everything_in_published_blocks_and_a_restart_replays_nothing()
         assert_eq!(world.parts(1).await, 0, "what is in a block is not held any more");
         assert!(world.root.drain(LONG).await);
         assert_eq!(backend.list_blocks("single-tenant").await.unwrap().live, blocks);
+    });
+}
+
+/// Every record makes a cut at once, so that most questions meet spans on their way into a block.
+#[test]
+fn a_span_counts_once_while_it_moves_into_a_block() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { max_block_bytes: 1, ..Config::default() };
+        let world = World::start_with(config, dir.path().into(), log(), Backend::memory(), None);
+        let job = MetricsJob {
+            tenant: "single-tenant".into(),
+            query: "{} | count_over_time()".into(),
+            end_unix_nano: 10_000,
+            instant: true,
+            ..MetricsJob::default()
+        };
+        let (mut in_blocks, mut held) = (0, 0);
+        for n in 1..=60 {
+            world.append(n).await;
+            let mut answer = world.live.metrics.call(job.clone(), LONG).await.unwrap();
+            let batch = futures::StreamExt::next(&mut answer).await.unwrap().unwrap();
+            let groups = &batch.partial.unwrap().leaves[0].groups;
+            let live: u64 = groups.iter().flat_map(|group| &group.cells).flat_map(|cells| &cells.counts).sum();
+            // The list is taken afterwards, as the query-frontend does.
+            let listed = world.listed.lock().clone();
+            let read = listed.iter().filter(|(block, _)| !batch.held_block_ids.contains(block));
+            let stored: u64 = read.map(|(_, traces)| traces).sum();
+            assert_eq!(live + stored, u64::from(n), "{live} live, held {:?}, listed {listed:?}", batch.held_block_ids);
+            in_blocks += stored;
+            held += batch.held_block_ids.len();
+        }
+        assert!(in_blocks > 0 && held > 0, "{in_blocks} {held}");
+        assert!(world.root.drain(LONG).await);
+    });
+}
+
+#[test]
+fn traces_above_the_limit_are_dropped_and_counted_and_the_others_go_on() {
+    run(async {
+        let (dir, metrics) = (tempfile::tempdir().unwrap(), Registry::new());
+        let (config, limits) = (Config::default(), (Live(2), &metrics));
+        let world = World::start_limited(config, dir.path().into(), log(), Backend::memory(), None, limits);
+        for n in [1, 2, 3, 1, 3] {
+            world.append(n).await;
+        }
+        let mut found = Vec::new();
+        for n in 1..=3 {
+            found.push(world.parts(n).await);
+        }
+        assert_eq!(found, [2, 1, 0]);
+        let line = "tempo_discarded_spans_total{reason=\"live_traces_exceeded\",tenant=\"single-tenant\"} 2";
+        assert!(metrics.render().lines().any(|there| there == line), "{}", metrics.render());
+        assert!(world.root.drain(LONG).await);
     });
 }

@@ -5,12 +5,14 @@
 //! On restart: the first poll is made before anything is answered, so a missing list is never taken for an empty one.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tonic::Status;
 use uuid::Uuid;
+use vivace_protocol::BlockEntry;
 use vivace_protocol::vivace::{
     BlockListReply, BlockListRequest, BlockPublished, BlockPublishedReply, BlocksReplaced, BlocksReplacedReply,
 };
@@ -26,6 +28,8 @@ pub(crate) struct Blocklist {
     backend: Backend,
     period: Duration,
     list: List,
+    /// The list as messages, made when asked for the first time after a change.
+    messages: HashMap<String, BlockListReply>,
     metrics: Metrics,
     last_error: Option<String>,
 }
@@ -35,7 +39,7 @@ impl Blocklist {
     pub(crate) async fn build(backend: Backend, period: Duration, metrics: Metrics) -> Result<Self, Failure> {
         let mut list = List::default();
         list.apply_poll(poll(&backend, &HashMap::new()).await?);
-        let blocklist = Self { backend, period, list, metrics, last_error: None };
+        let blocklist = Self { backend, period, list, messages: HashMap::new(), metrics, last_error: None };
         blocklist.count();
         Ok(blocklist)
     }
@@ -52,6 +56,11 @@ impl Blocklist {
         }
     }
 
+    fn changed(&mut self) {
+        self.messages.clear();
+        self.count();
+    }
+
     fn refresh(&mut self, cx: &mut Cx<Self>) {
         let (backend, known) = (self.backend.clone(), self.known());
         cx.spawn(async move { poll(&backend, &known).await }, |part, polled, cx| {
@@ -59,7 +68,7 @@ impl Blocklist {
                 Ok(polled) => {
                     part.list.apply_poll(polled);
                     part.last_error = None;
-                    part.count();
+                    part.changed();
                 }
                 Err(error) => {
                     // The list of the last poll stays in use.
@@ -133,7 +142,7 @@ impl Serve<BlockPublished> for Blocklist {
             Err(status) => return Reply::err(status),
         };
         self.list.update(&news.tenant.into(), vec![meta], [], Vec::new(), []);
-        self.count();
+        self.changed();
         Reply::ok(BlockPublishedReply {})
     }
 }
@@ -161,7 +170,7 @@ impl Serve<BlocksReplaced> for Blocklist {
             .map(|meta| Arc::new(CompactedBlockMeta { meta: (**meta).clone(), compacted_time: now }))
             .collect();
         self.list.update(&tenant, added, removed, compacted, []);
-        self.count();
+        self.changed();
         Reply::ok(BlocksReplacedReply {})
     }
 }
@@ -170,9 +179,17 @@ impl Serve<BlockListRequest> for Blocklist {
     type Reply = BlockListReply;
 
     fn serve(&mut self, request: BlockListRequest, _cx: &mut Cx<Self>) -> Reply<BlockListReply> {
-        let blocks = self.list.get(&request.tenant);
-        let meta_json = blocks.map_or_else(Vec::new, |b| b.live.iter().map(|meta| meta.to_json().into()).collect());
-        Reply::ok(BlockListReply { meta_json, complete: self.last_error.is_none() })
+        let complete = self.last_error.is_none();
+        // Tenants without blocks are not kept: anybody can ask for any name.
+        let Some(blocks) = self.list.get(&request.tenant) else { return Reply::ok(BlockListReply::of([], complete)) };
+        let message = match self.messages.entry(request.tenant) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                free.insert(BlockListReply::of(blocks.live.iter().map(|meta| entry(meta)), complete))
+            }
+        };
+        message.complete = complete;
+        Reply::ok(if request.known_version == message.version { message.unchanged() } else { message.clone() })
     }
 }
 
@@ -196,6 +213,18 @@ impl Serve<LiveBlocks> for Blocklist {
             metas.extend(recent.map(|b| Arc::new(b.meta.clone())));
         }
         Reply::ok(metas)
+    }
+}
+
+fn entry(meta: &BlockMeta) -> BlockEntry {
+    BlockEntry {
+        id: meta.block_id.into_bytes(),
+        start_unix_nano: meta.start_time.0,
+        end_unix_nano: meta.end_time.0,
+        size_bytes: meta.size,
+        objects: meta.total_objects,
+        row_groups: meta.total_records,
+        replication_factor: meta.replication_factor,
     }
 }
 

@@ -35,15 +35,15 @@ impl Blocks {
         Self { opener, max_bytes, cache: Mutex::default() }
     }
 
-    /// The block, from the cache or opened now.
-    pub(crate) fn get(&self, meta: &BlockMeta) -> Result<Arc<OpenBlock>, ReadError> {
+    /// The block, and whether it was at hand; otherwise it is opened now.
+    pub(crate) fn get(&self, meta: &BlockMeta) -> Result<(Arc<OpenBlock>, bool), ReadError> {
         {
             let mut cache = self.cache.lock();
             cache.clock += 1;
             let now = cache.clock;
             if let Some((block, used)) = cache.blocks.get_mut(&meta.block_id) {
                 *used = now;
-                return Ok(Arc::clone(block));
+                return Ok((Arc::clone(block), true));
             }
         }
         // Opened outside of the lock: two may open the same block, which costs a read and nothing else.
@@ -60,6 +60,6 @@ impl Blocks {
             let Some((gone, _)) = oldest.and_then(|id| cache.blocks.remove(&id)) else { break };
             cache.bytes -= gone.memory();
         }
-        Ok(block)
+        Ok((block, false))
     }
 }

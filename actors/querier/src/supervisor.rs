@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use vivace_protocol::vivace::{
     BlockListReply, BlockListRequest, BlockPublished, BlockPublishedReply, BlocksReplaced, BlocksReplacedReply,
-    FindTraceReply, FindTraceRequest, SearchBatch, SearchJob, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
+    FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch, SearchJob, TagNamesJob, TagNamesReply,
+    TagValuesJob, TagValuesReply,
 };
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{Bounds, Child, Compute, Endpoint, Placement, Restart, StreamEndpoint, Supervisor};
@@ -53,6 +54,8 @@ pub struct Querier {
     pub tag_names: Endpoint<TagNamesJob, TagNamesReply>,
     /// Values of a tag.
     pub tag_values: Endpoint<TagValuesJob, TagValuesReply>,
+    /// A part of a metrics query.
+    pub metrics: StreamEndpoint<MetricsJob, MetricsBatch>,
     /// The blocks of a tenant.
     pub blocks: Endpoint<BlockListRequest, BlockListReply>,
 }
@@ -102,6 +105,7 @@ impl Plan {
             blocks: Arc::new(Blocks::new(setup.opener, OPEN_BLOCKS_BYTES)),
             compute: setup.compute,
             running: Arc::new(Semaphore::new(turns)),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
             find_timeout: setup.config.trace_by_id.query_timeout.into(),
             search_timeout: setup.config.search.query_timeout.into(),
         };
@@ -110,6 +114,7 @@ impl Plan {
             search: StreamEndpoint::local(worker.mailbox()),
             tag_names: Endpoint::local(worker.mailbox()),
             tag_values: Endpoint::local(worker.mailbox()),
+            metrics: StreamEndpoint::local(worker.mailbox()),
             blocks: Endpoint::local(worker.mailbox()),
         };
         component.add(worker, move |_| Ok(parts.clone()));

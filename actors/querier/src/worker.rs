@@ -7,20 +7,23 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
-use tonic::Status;
+use tonic::{Code, Status};
 use uuid::Uuid;
 use vivace_protocol::TraceId;
+use vivace_protocol::vivace::find_trace_request::From;
 use vivace_protocol::vivace::{
-    BlockListReply, BlockListRequest, Coverage, FindTraceReply, FindTraceRequest, SearchBatch, SearchJob, Skipped,
-    TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
+    BlockListReply, BlockListRequest, Coverage, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, Profile,
+    SearchBatch, SearchJob, Skipped, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
 };
 use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Mailbox, Part, Reply, Serve, StreamEndpoint};
-use vivace_storage::{BlockMeta, OpenBlock, query as engine};
+use vivace_storage::query::{self as engine, Share};
+use vivace_storage::{BlockMeta, OpenBlock, profile};
 
 use crate::blocklist::LiveBlocks;
 use crate::blocks::Blocks;
@@ -36,6 +39,8 @@ pub struct Recent {
     pub tag_names: Endpoint<TagNamesJob, TagNamesReply>,
     /// Values of a tag.
     pub tag_values: Endpoint<TagValuesJob, TagValuesReply>,
+    /// A part of a metrics query.
+    pub metrics: StreamEndpoint<MetricsJob, MetricsBatch>,
 }
 
 /// The part: handles only.
@@ -47,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) blocks: Arc<Blocks>,
     pub(crate) compute: Compute,
     pub(crate) running: Arc<Semaphore>,
+    /// How many threads `compute` has.
+    pub(crate) cores: usize,
     pub(crate) find_timeout: Duration,
     pub(crate) search_timeout: Duration,
 }
@@ -64,55 +71,105 @@ impl Worker {
     fn on_blocks<T: Send + 'static>(
         &self,
         metas: Vec<Arc<BlockMeta>>,
-        job: impl Fn(&Arc<OpenBlock>) -> Result<T, Status> + Send + Sync + Clone + 'static,
+        job: impl Fn(&Arc<OpenBlock>, Opened) -> Result<T, Status> + Send + Sync + Clone + 'static,
     ) -> BoxStream<'static, Result<T, Skipped>> {
+        let whole = |_: &BlockMeta| vec![Share::whole()];
+        let one = move |mut replies: Vec<T>| replies.pop();
+        let replies = self.on_shares(metas, whole, move |block, _, opened| job(block, opened));
+        replies.filter_map(move |replies| futures::future::ready(replies.map(one).transpose())).boxed()
+    }
+
+    /// As [`Self::on_blocks`], with each block cut into shares that are read side by side.
+    fn on_shares<T: Send + 'static>(
+        &self,
+        metas: Vec<Arc<BlockMeta>>,
+        split: impl Fn(&BlockMeta) -> Vec<Share> + Send + 'static,
+        job: impl Fn(&Arc<OpenBlock>, &Share, Opened) -> Result<T, Status> + Send + Sync + Clone + 'static,
+    ) -> BoxStream<'static, Result<Vec<T>, Skipped>> {
         let worker = self.clone();
         stream::iter(metas)
             .map(move |meta| {
-                let (worker, job) = (worker.clone(), job.clone());
+                let read = |share| worker.clone().read(Arc::clone(&meta), share, job.clone());
+                let replies = futures::future::try_join_all(split(&meta).into_iter().map(read));
                 async move {
-                    let skipped = |reason: String| Skipped { what: format!("block {}", meta.block_id), reason };
-                    let Ok(_turn) = worker.running.acquire().await else {
-                        return Err(skipped("the querier is stopping".to_owned()));
-                    };
-                    let (blocks, meta_job) = (Arc::clone(&worker.blocks), Arc::clone(&meta));
-                    let read = move || {
-                        let block = blocks.get(&meta_job).map_err(|error| Status::unavailable(text(&error)))?;
-                        job(&block)
-                    };
-                    let done = worker.compute.run(0, read).await.and_then(std::convert::identity);
-                    done.map_err(|status| skipped(status.message().to_owned()))
+                    replies.await.map_err(|status| Skipped {
+                        what: format!("block {}", meta.block_id),
+                        reason: status.message().to_owned(),
+                    })
                 }
             })
             .buffer_unordered(8)
             .boxed()
     }
 
+    async fn read<T: Send + 'static>(
+        self,
+        meta: Arc<BlockMeta>,
+        share: Share,
+        job: impl Fn(&Arc<OpenBlock>, &Share, Opened) -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let stopping = |_closed| Status::unavailable("the querier is stopping");
+        let _turn = self.running.acquire().await.map_err(stopping)?;
+        let blocks = Arc::clone(&self.blocks);
+        let read = move || {
+            let began = Instant::now();
+            let opened = blocks.get(&meta).map_err(|error| Status::unavailable(text(&error)))?;
+            let (block, at_hand) = opened;
+            job(&block, &share, Opened { at_hand, took: began.elapsed() })
+        };
+        self.compute.run(0, read).await.and_then(std::convert::identity)
+    }
+
+    /// As many shares as there are cores; a query that is to be explained reads a block in one piece.
+    fn shares(&self, explain: bool) -> impl Fn(&BlockMeta) -> Vec<Share> + Send + 'static {
+        let most = if explain { 1 } else { self.cores };
+        move |meta| Share::split(usize::try_from(meta.total_records).unwrap_or(1), most)
+    }
+
     async fn find(self, request: FindTraceRequest) -> Result<FindTraceReply, Status> {
         let id = TraceId::from_slice(&request.trace_id)
             .ok_or_else(|| Status::invalid_argument("a trace id has 16 bytes"))?;
-        // Recent data first, then the list: a trace that moves into a block meanwhile is published before it leaves.
-        let recent = self.recent.find.call(request.clone(), Deadline::after(self.find_timeout)).await;
-        // Merged blocks are on the list before their inputs leave it, so the inputs need not be asked as well.
-        let metas = self.metas(&request.tenant, false).await?;
-        let mut coverage = Coverage { total: 1, ..Coverage::default() };
+        let (from, first, last) =
+            (request.from(), block_bound(&request.block_start, 0)?, block_bound(&request.block_end, u8::MAX)?);
+        let mut coverage = Coverage::default();
         let mut reply = FindTraceReply::default();
-        match recent {
-            Ok(found) => {
-                coverage.read += 1;
-                reply.parts = found.parts;
-                reply.inspected_bytes = found.inspected_bytes;
+        // Recent data first, then the list: a trace that moves into a block meanwhile is published before it leaves.
+        if from != From::Blocks {
+            coverage.total += 1;
+            match self.recent.find.call(request.clone(), Deadline::after(self.find_timeout)).await {
+                Ok(found) => {
+                    coverage.read += 1;
+                    reply.parts = found.parts;
+                    reply.inspected_bytes = found.inspected_bytes;
+                }
+                Err(status) => coverage.skipped.push(skipped(RECENT, &status)),
             }
-            Err(status) => coverage.skipped.push(skipped(RECENT, &status)),
         }
-        let metas: Vec<_> =
-            metas.into_iter().filter(|m| overlaps(m, request.start_unix_nano, request.end_unix_nano)).collect();
+        // Merged blocks are on the list before their inputs leave it, so the inputs need not be asked as well.
+        let metas = if from == From::Recent { Vec::new() } else { self.metas(&request.tenant, false).await? };
+        let chosen = |meta: &Arc<BlockMeta>| {
+            (first..=last).contains(meta.block_id.as_bytes())
+                && overlaps(meta, request.start_unix_nano, request.end_unix_nano)
+        };
+        let metas: Vec<_> = metas.into_iter().filter(chosen).collect();
         coverage.total += u32::try_from(metas.len()).unwrap_or(u32::MAX);
-        let mut found = self.on_blocks(metas, move |block| engine::find_trace(block, id));
+        let explain = request.explain;
+        let mut found = self.on_blocks(metas, move |block, opened| {
+            let mut notes = None;
+            if explain {
+                let by_bloom =
+                    !vivace_storage::may_contain(block, id).map_err(|error| Status::unavailable(text(&error)))?;
+                notes = opened.note(Some(Profile { blocks_by_bloom: u64::from(by_bloom), ..Profile::default() }));
+            }
+            Ok((engine::find_trace(block, id)?, notes))
+        });
         while let Some(part) = found.next().await {
             match part {
-                Ok(part) => {
+                Ok((part, notes)) => {
                     coverage.read += 1;
+                    if let Some(notes) = notes {
+                        profile::add(reply.profile.get_or_insert_default(), notes);
+                    }
                     reply.inspected_bytes += part.as_ref().map_or(0, |p| p.len() as u64);
                     reply.parts.extend(part);
                 }
@@ -143,16 +200,58 @@ impl Worker {
         }
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
-        let found = self.on_blocks(metas, move |block| engine::search_block(block, &job)).map(|result| {
-            Ok(match result {
-                Ok(mut batch) => {
-                    batch.coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
-                    batch
+        let split = self.shares(job.explain);
+        let search = move |block: &Arc<OpenBlock>, share: &Share, opened: Opened| {
+            let batch = engine::search_block(block, share, &job)?;
+            Ok(SearchBatch { profile: opened.note(batch.profile), ..batch })
+        };
+        let found = self.on_shares(metas, split, search).flat_map(|result| {
+            stream::iter(match result {
+                Ok(mut batches) => {
+                    if let Some(first) = batches.first_mut() {
+                        first.coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
+                    }
+                    batches
                 }
-                Err(skipped) => missed(skipped),
+                Err(skipped) => vec![missed(skipped)],
             })
+            .map(Ok)
         });
         Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed(skipped)))).chain(found).boxed())
+    }
+
+    async fn metrics(self, job: MetricsJob) -> Result<BoxStream<'static, Result<MetricsBatch, Status>>, Status> {
+        if job.block_ids.is_empty() {
+            let timeout = Deadline::after(self.search_timeout);
+            return self.recent.metrics.call(job, timeout).await;
+        }
+        let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
+        let job = Arc::new(job);
+        // Set once nobody reads the answers any more, so that blocks being read are left as well.
+        let ended = Ended::default();
+        let flag = Arc::clone(&ended.0);
+        let split = self.shares(job.explain);
+        let found = self.on_shares(metas, split, move |block, share, opened| {
+            match engine::metrics_block(block, share, &job, &|| flag.load(Ordering::Relaxed)) {
+                Ok(batch) => Ok(Ok(MetricsBatch { profile: opened.note(batch.profile), ..batch })),
+                // What other blocks would refuse too is no matter of coverage.
+                Err(status) if is_final(&status) => Ok(Err(status)),
+                Err(status) => Err(status),
+            }
+        });
+        let found = found.flat_map(move |result| {
+            let _until_the_stream_is_dropped = &ended;
+            stream::iter(match result {
+                Ok(mut batches) => {
+                    if let Some(Ok(first)) = batches.first_mut() {
+                        first.coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
+                    }
+                    batches
+                }
+                Err(skipped) => vec![Ok(missed_metrics(skipped))],
+            })
+        });
+        Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed_metrics(skipped)))).chain(found).boxed())
     }
 
     async fn tag_names(self, job: TagNamesJob) -> Result<TagNamesReply, Status> {
@@ -164,7 +263,7 @@ impl Worker {
         let job = Arc::new(job);
         let each = Arc::clone(&job);
         let replies =
-            self.on_blocks(metas, move |block| engine::tag_names_block(block, &each)).collect::<Vec<_>>().await;
+            self.on_blocks(metas, move |block, _| engine::tag_names_block(block, &each)).collect::<Vec<_>>().await;
         let mut coverage = counted(&gone);
         let read = replies.into_iter().filter_map(|reply| keep(reply, &mut coverage)).collect();
         let mut reply = engine::merge_tag_names(read, job.max_per_scope);
@@ -181,7 +280,7 @@ impl Worker {
         let job = Arc::new(job);
         let each = Arc::clone(&job);
         let replies =
-            self.on_blocks(metas, move |block| engine::tag_values_block(block, &each)).collect::<Vec<_>>().await;
+            self.on_blocks(metas, move |block, _| engine::tag_values_block(block, &each)).collect::<Vec<_>>().await;
         let mut coverage = counted(&gone);
         let read = replies.into_iter().filter_map(|reply| keep(reply, &mut coverage)).collect();
         let mut reply = engine::merge_tag_values(read, job.max_values);
@@ -213,8 +312,55 @@ fn missed(skipped: Skipped) -> SearchBatch {
     SearchBatch { coverage: Some(coverage), ..SearchBatch::default() }
 }
 
+fn missed_metrics(skipped: Skipped) -> MetricsBatch {
+    let coverage = Coverage { total: 1, skipped: vec![skipped], ..Coverage::default() };
+    MetricsBatch { coverage: Some(coverage), ..MetricsBatch::default() }
+}
+
+/// Whether an error is the query's own and not the block's.
+fn is_final(status: &Status) -> bool {
+    matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted)
+}
+
+/// How a block came to hand.
+#[derive(Debug, Clone, Copy)]
+struct Opened {
+    at_hand: bool,
+    took: Duration,
+}
+
+impl Opened {
+    /// Adds it to the notes of the block, where notes are taken.
+    fn note(self, notes: Option<Profile>) -> Option<Profile> {
+        notes.map(|notes| Profile {
+            blocks_at_hand: u64::from(self.at_hand),
+            blocks_opened: u64::from(!self.at_hand),
+            open_nanos: u64::try_from(self.took.as_nanos()).unwrap_or(u64::MAX),
+            ..notes
+        })
+    }
+}
+
+/// Says to running work that its stream is gone.
+#[derive(Default)]
+struct Ended(Arc<AtomicBool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn skipped(what: &str, status: &Status) -> Skipped {
     Skipped { what: what.to_owned(), reason: status.message().to_owned() }
+}
+
+/// A bound of block ids; empty is open.
+fn block_bound(bytes: &[u8], open: u8) -> Result<[u8; 16], Status> {
+    if bytes.is_empty() {
+        return Ok([open; 16]);
+    }
+    bytes.try_into().map_err(|_other_length| Status::invalid_argument(format!("a block id has 16 bytes, not {}", bytes.len())))
 }
 
 /// Bounds of 0 are open. A block's end is inclusive by the second.
@@ -252,6 +398,14 @@ impl Serve<SearchJob> for Worker {
 
     fn serve(&mut self, job: SearchJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
         Reply::later(self.clone().search(job))
+    }
+}
+
+impl Serve<MetricsJob> for Worker {
+    type Reply = BoxStream<'static, Result<MetricsBatch, Status>>;
+
+    fn serve(&mut self, job: MetricsJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
+        Reply::later(self.clone().metrics(job))
     }
 }
 

@@ -18,6 +18,8 @@ use super::{Cut, CutId, Ledger, PendingCut, TenantCut, TraceParts};
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) max_block_bytes: usize,
+    /// Of one tenant, in the head; 0 is no limit.
+    pub(crate) max_live_bytes: usize,
     pub(crate) max_block_duration: Duration,
     pub(crate) max_trace_idle: Duration,
     pub(crate) max_trace_live: Duration,
@@ -33,6 +35,18 @@ impl Rules {
     fn patience(&self) -> Duration {
         self.max_block_duration.saturating_mul(20)
     }
+
+    /// Whether one tenant's head is as large as it may be.
+    fn is_full(&self, bytes: usize) -> bool {
+        self.max_live_bytes > 0 && bytes >= self.max_live_bytes
+    }
+
+    /// Whether a trace that was last touched and has begun at these times may still grow.
+    fn growing(&self, touched_ms: i64, since_ms: i64, now_ms: i64) -> bool {
+        let within =
+            |since: i64, limit: Duration| now_ms - since < i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
+        within(touched_ms, self.max_trace_idle) && within(since_ms, self.max_trace_live)
+    }
 }
 
 /// Why a piece was not taken.
@@ -40,15 +54,39 @@ impl Rules {
 pub(crate) enum Discard {
     /// The trace would exceed the tenant's `max_bytes_per_trace`.
     TraceTooLarge,
+    /// The tenant has as many live traces as `max_traces_per_user` allows.
+    LiveTracesExceeded,
 }
+
+impl Discard {
+    /// The label of `tempo_discarded_spans_total`.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::TraceTooLarge => "trace_too_large",
+            Self::LiveTracesExceeded => "live_traces_exceeded",
+        }
+    }
+}
+
+/// What a tenant's traces may be; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TraceLimits {
+    /// Bytes of one trace.
+    pub(crate) max_bytes: usize,
+    /// Traces that still grow: touched within `max_trace_idle` and not older than `max_trace_live`.
+    pub(crate) max_live: usize,
+}
+
+/// Looking for traces that have stopped growing costs a pass over the head: at most so often.
+const SETTLE_EVERY_MS: i64 = 1_000;
 
 /// What became of one record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) traces_created: usize,
     pub(crate) bytes: usize,
-    pub(crate) discarded: Vec<(TraceId, Discard)>,
-    pub(crate) discarded_spans: u64,
+    /// Pieces that were not taken, with their spans.
+    pub(crate) discarded: Vec<(TraceId, Discard, u64)>,
 }
 
 #[derive(Debug)]
@@ -63,12 +101,43 @@ struct LiveTrace {
     bytes: usize,
     born_ms: i64,
     touched_ms: i64,
+    /// Since when it counts as live; one that stopped growing does not, although it is still held.
+    live_since_ms: Option<i64>,
 }
 
 #[derive(Debug, Default)]
 struct Head {
     traces: HashMap<TraceId, LiveTrace>,
+    bytes: usize,
     received_ms: Option<(i64, i64)>,
+    /// Traces that count as live, at most so many: those that stopped growing are found when it matters.
+    live: usize,
+    settled_ms: Option<i64>,
+}
+
+impl Head {
+    /// Whether a piece of this trace makes no live trace too many.
+    fn admits(&mut self, id: &TraceId, max_live: usize, now_ms: i64, rules: &Rules) -> bool {
+        if max_live == 0 || self.live < max_live {
+            return true;
+        }
+        if self.settled_ms.is_none_or(|last| now_ms - last >= SETTLE_EVERY_MS) {
+            self.settled_ms = Some(now_ms);
+            self.settle(now_ms, rules);
+        }
+        self.live < max_live || self.traces.get(id).is_some_and(|trace| trace.live_since_ms.is_some())
+    }
+
+    /// Traces that have stopped growing are not live any more.
+    fn settle(&mut self, now_ms: i64, rules: &Rules) {
+        for trace in self.traces.values_mut() {
+            let growing = |since| rules.growing(trace.touched_ms, since, now_ms);
+            if trace.live_since_ms.is_some_and(|since| !growing(since)) {
+                trace.live_since_ms = None;
+                self.live -= 1;
+            }
+        }
+    }
 }
 
 /// State of one partition. Offsets below `next` were applied.
@@ -81,6 +150,8 @@ pub(crate) struct Partition {
     heads: HashMap<TenantId, Head>,
     head_bytes: usize,
     head_born_ms: Option<i64>,
+    /// A tenant's head is as large as it may be.
+    full: bool,
     closing: Vec<Arc<Cut>>,
     /// While replaying: below this offset only the carried traces are wanted.
     covered: u64,
@@ -104,6 +175,7 @@ impl Partition {
             heads: HashMap::new(),
             head_bytes: 0,
             head_born_ms: None,
+            full: false,
             closing: Vec::new(),
             covered: ledger.covered,
             carried: Ledger::carried(&ledger.carried)?,
@@ -130,14 +202,15 @@ impl Partition {
         self.heads.iter().map(|(tenant, head)| (tenant, head.traces.len()))
     }
 
-    /// Takes one record. `max_trace_bytes` 0 means no limit. Offsets may have gaps, but never go back.
+    /// Takes one record. Offsets may have gaps, but never go back. What was carried over a cut is taken again whatever the
+    /// limits on live traces are: it was admitted once.
     pub(crate) fn apply(
         &mut self,
         offset: u64,
         time_ms: i64,
         tenant: &TenantId,
         traces: impl Iterator<Item = (TraceId, Bytes)>,
-        max_trace_bytes: usize,
+        limits: TraceLimits,
     ) -> Applied {
         assert!(offset >= self.next, "record {offset} after {} had been applied", self.next);
         self.next = offset + 1;
@@ -152,13 +225,26 @@ impl Partition {
             if replaying && !self.carried.contains(&(tenant.clone(), id)) {
                 continue;
             }
+            if !replaying && !head.admits(&id, limits.max_live, time_ms, &self.rules) {
+                applied.discarded.push((id, Discard::LiveTracesExceeded, count_spans(&bytes)));
+                continue;
+            }
             let trace = head.traces.entry(id).or_insert_with(|| {
                 applied.traces_created += 1;
-                LiveTrace { pieces: SmallVec::new(), bytes: 0, born_ms: time_ms, touched_ms: time_ms }
+                LiveTrace {
+                    pieces: SmallVec::new(),
+                    bytes: 0,
+                    born_ms: time_ms,
+                    touched_ms: time_ms,
+                    live_since_ms: None,
+                }
             });
-            if max_trace_bytes > 0 && trace.bytes + bytes.len() > max_trace_bytes {
-                applied.discarded.push((id, Discard::TraceTooLarge));
-                applied.discarded_spans += count_spans(&bytes);
+            if trace.live_since_ms.is_none() {
+                trace.live_since_ms = Some(time_ms);
+                head.live += 1;
+            }
+            if limits.max_bytes > 0 && trace.bytes + bytes.len() > limits.max_bytes {
+                applied.discarded.push((id, Discard::TraceTooLarge, count_spans(&bytes)));
                 continue;
             }
             trace.bytes += bytes.len();
@@ -168,6 +254,8 @@ impl Partition {
         }
         if applied.bytes > 0 {
             self.head_bytes += applied.bytes;
+            head.bytes += applied.bytes;
+            self.full |= self.rules.is_full(head.bytes);
             self.head_born_ms.get_or_insert(time_ms);
             let (from, to) = head.received_ms.unwrap_or((time_ms, time_ms));
             head.received_ms = Some((from.min(time_ms), to.max(time_ms)));
@@ -195,11 +283,16 @@ impl Partition {
         self.pending.first().map(|p| p.id.end)
     }
 
+    /// Whether the head is as large as it may be: in all, or of one tenant.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full || self.head_bytes >= self.rules.max_block_bytes
+    }
+
     /// Whether a cut is due now.
     pub(crate) fn cut_due(&self, now_ms: i64) -> bool {
         let Some(born) = self.head_born_ms else { return false };
         let age = Duration::from_millis(u64::try_from(now_ms - born).unwrap_or(0));
-        self.head_bytes >= self.rules.max_block_bytes
+        self.is_full()
             || (age >= self.rules.max_block_duration && self.head_bytes >= self.rules.useful_bytes())
             || age >= self.rules.patience()
     }
@@ -210,12 +303,10 @@ impl Partition {
     /// `None` when there is nothing to cut.
     pub(crate) fn cut(&mut self, now_ms: i64, everything: bool) -> Option<Arc<Cut>> {
         self.head_born_ms?;
-        let idle = i64::try_from(self.rules.max_trace_idle.as_millis()).unwrap_or(i64::MAX);
-        let live = i64::try_from(self.rules.max_trace_live.as_millis()).unwrap_or(i64::MAX);
+        let rules = self.rules.clone();
         let id = CutId { number: self.next_number, first: self.first, end: self.next };
         self.next_number += 1;
-        let growing =
-            |trace: &LiveTrace| !everything && now_ms - trace.touched_ms < idle && now_ms - trace.born_ms < live;
+        let growing = |trace: &LiveTrace| !everything && rules.growing(trace.touched_ms, trace.born_ms, now_ms);
         let any_leaves = self.heads.values().flat_map(|h| h.traces.values()).any(|t| !growing(t));
         // A head in which everything still grows but which is full leaves as a whole: memory is bounded, traces are not.
         Some(self.close(id, |_, _, trace| any_leaves && growing(trace)))
@@ -223,7 +314,7 @@ impl Partition {
 
     fn close(&mut self, id: CutId, keep: impl Fn(&TenantId, &TraceId, &LiveTrace) -> bool) -> Arc<Cut> {
         let mut cut = Cut { id, carried: BTreeSet::new(), replay_from: id.end, tenants: Vec::new(), bytes: 0 };
-        let mut kept_bytes = 0;
+        let (mut kept_bytes, mut full) = (0, false);
         let mut kept_born: Option<i64> = None;
         for (tenant, head) in &mut self.heads {
             let leaving = head.traces.extract_if(|trace_id, trace| !keep(tenant, trace_id, trace));
@@ -234,6 +325,9 @@ impl Partition {
                     (trace_id, trace.pieces.into_iter().map(|piece| piece.bytes).collect())
                 })
                 .collect();
+            head.bytes = head.traces.values().map(|trace| trace.bytes).sum();
+            full |= self.rules.is_full(head.bytes);
+            head.live = head.traces.values().filter(|trace| trace.live_since_ms.is_some()).count();
             for (trace_id, trace) in &head.traces {
                 cut.carried.insert((tenant.clone(), *trace_id));
                 cut.replay_from = trace.pieces.iter().map(|p| p.offset).fold(cut.replay_from, u64::min);
@@ -251,6 +345,7 @@ impl Partition {
         }
         self.heads.retain(|_, head| !head.traces.is_empty());
         self.head_bytes = kept_bytes;
+        self.full = full;
         self.head_born_ms = kept_born;
         self.first = id.end;
         self.covered = id.end;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::Rng;
 
-use super::{Cut, CutId, Ledger, Partition, Rules};
+use super::partition::Discard;
+use super::{Cut, CutId, Ledger, Partition, Rules, TraceLimits};
 
 /// (tenant, trace, offset): one piece. Its bytes are its offset.
 type Pieces = BTreeSet<(String, TraceId, u64)>;
@@ -29,6 +30,7 @@ struct World {
 fn rules() -> Rules {
     Rules {
         max_block_bytes: 200,
+        max_live_bytes: 0,
         max_block_duration: Duration::from_millis(50),
         max_trace_idle: Duration::from_millis(20),
         max_trace_live: Duration::from_millis(100),
@@ -78,7 +80,7 @@ impl World {
         let Some((tenant, ids, time)) = usize::try_from(at).ok().and_then(|at| self.log.get(at)) else { return };
         assert!(at >= self.reclaimed, "a record is wanted that was reclaimed");
         let traces = ids.iter().map(|id| (*id, Bytes::copy_from_slice(&at.to_be_bytes())));
-        self.partition.apply(at, *time, tenant, traces, 0);
+        self.partition.apply(at, *time, tenant, traces, TraceLimits::default());
     }
 
     /// Saves the decision (or crashes before), then maybe writes the block (or crashes before).
@@ -197,4 +199,66 @@ fn every_piece_is_in_exactly_one_place_over_cuts_and_crashes() {
         }
         assert!(!world.blocks.is_empty(), "seed {seed} made no block");
     }
+}
+
+/// One record of one tenant with a piece for each of these traces.
+fn deliver(partition: &mut Partition, now_ms: i64, ids: &[u128], max_live: usize) -> Vec<(u128, Discard)> {
+    let at = partition.next();
+    let traces = ids.iter().map(|id| (TraceId(id.to_be_bytes()), Bytes::copy_from_slice(&at.to_be_bytes())));
+    let limits = TraceLimits { max_bytes: 30, max_live };
+    let applied = partition.apply(at, now_ms, &TenantId::single(), traces, limits);
+    applied.discarded.iter().map(|(id, why, _)| (u128::from_be_bytes(id.0), *why)).collect()
+}
+
+#[test]
+fn no_more_traces_grow_at_once_than_allowed_and_known_ones_go_on() {
+    let mut partition = Partition::recover(rules(), &Ledger::default()).unwrap();
+    let over = |id| (id, Discard::LiveTracesExceeded);
+    assert_eq!(deliver(&mut partition, 0, &[1, 2, 3], 2), [over(3)]);
+    assert_eq!(deliver(&mut partition, 10, &[1, 3], 2), [over(3)]);
+    assert_eq!(deliver(&mut partition, 10, &[3], 0), [], "no limit");
+    assert_eq!(partition.find(&TenantId::single(), &TraceId(3u128.to_be_bytes())).len(), 1);
+    // Looked at a second later, none of them grows any more, although all are held; one that comes again counts again.
+    assert_eq!(deliver(&mut partition, 1_000, &[4, 1, 2], 2), [over(2)]);
+    assert_eq!(partition.live_traces().next().map(|(_, held)| held), Some(4));
+    // A cut takes what has stopped growing along; what is carried counts on.
+    partition.cut(1_010, false).unwrap();
+    assert_eq!(partition.live_traces().next().map(|(_, held)| held), Some(1));
+    assert_eq!(deliver(&mut partition, 1_011, &[5, 6], 2), [over(6)]);
+    assert_eq!(deliver(&mut partition, 1_012, &[6], 3), []);
+    // Thirty bytes are three pieces: the fourth is too large, whatever grows.
+    assert_eq!(deliver(&mut partition, 1_013, &[5], 3), []);
+    assert_eq!(deliver(&mut partition, 1_014, &[5], 3), []);
+    assert_eq!(deliver(&mut partition, 1_015, &[5], 3), [(5, Discard::TraceTooLarge)]);
+}
+
+#[test]
+fn what_was_carried_over_a_cut_is_taken_again_after_a_restart_whatever_the_limit() {
+    let mut partition = Partition::recover(rules(), &Ledger::default()).unwrap();
+    deliver(&mut partition, 0, &[1, 2], 0);
+    deliver(&mut partition, 30, &[3, 4], 0);
+    let cut = partition.cut(35, false).unwrap();
+    assert_eq!((cut.tenants[0].traces.len(), cut.carried.len()), (2, 2));
+    let mut ledger = Ledger::default();
+    ledger.begin(&cut);
+    ledger.complete(&BTreeSet::from([cut.id.number]));
+    let mut again = Partition::recover(rules(), &ledger).unwrap();
+    assert_eq!((again.next(), ledger.covered), (1, 2));
+    assert_eq!(deliver(&mut again, 30, &[3, 4], 1), []);
+    assert_eq!(deliver(&mut again, 40, &[5, 3], 1), [(5, Discard::LiveTracesExceeded)]);
+}
+
+#[test]
+fn one_tenant_fills_the_head_alone_when_its_bytes_are_limited() {
+    let mut partition = Partition::recover(Rules { max_live_bytes: 24, ..rules() }, &Ledger::default()).unwrap();
+    deliver(&mut partition, 0, &[1, 2], 0);
+    assert!(!partition.is_full() && !partition.cut_due(0));
+    let at = partition.next();
+    let other = [(TraceId([9; 16]), Bytes::from_static(&[0; 20]))].into_iter();
+    partition.apply(at, 0, &TenantId::parse("b").unwrap(), other, TraceLimits::default());
+    assert!(!partition.is_full(), "another tenant's bytes do not count");
+    deliver(&mut partition, 1, &[3], 0);
+    assert!(partition.is_full() && partition.cut_due(1));
+    partition.cut(1, true).unwrap();
+    assert!(!partition.is_full());
 }

@@ -1,76 +1,156 @@
 #!/usr/bin/env bash
-# Installs what the tests need and runs them all: formatting, lints, documentation, unit and property tests, simulations,
-# whole-process tests. Prints each stage's time at its end. Debian or a relative (apt-get), a Rust toolchain, Python 3.
+# Installs what the tests need and runs them all: formatting, lints, documentation, unit and property tests, fuzzing,
+# simulations, whole-process tests. Prints each stage's time and budget, and what was left out, at its end. Debian or a
+# relative (apt-get), a Rust toolchain, Python 3.
 #
-#   ./test.sh            everything
-#   ./test.sh unit       one stage: install, lint, unit, process, sdk
+#   ./test.sh                    everything
+#   ./test.sh unit process       some stages: install, lint, build, unit, process, sdk
+#   ./test.sh figures [ARGS]     no test: builds the release and prints the figures of docs/proof.md with their conditions;
+#                                ARGS go to the figures program, for instance --seconds 120 --rate 30000
+#
+# CI=true          nothing may be left out: what is missing is a failure
+# VIVACE_LONG=H    the long form of the tests that have one, about H hours each
 set -euo pipefail
 cd "$(dirname "$0")"
-export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0
-[ "${CI:-}" = true ] || export CARGO_INCREMENTAL=1
+export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=1
+[ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
+
+# Every command selects the same packages, features and profile, or cargo would build dependencies again with other features.
+# The fault injection does nothing unless a test asks for it (`panics::without_the_variable_…`); releases have none.
+select=(--locked --profile ci --workspace --features vivace-node/fault-injection)
+
+budget_minutes=35 # for all stages, of which 2 are spare
 stages=("${@:-all}")
 times=()
-budget=$SECONDS
+skipped=()
+began=$SECONDS
 
 stage() { # name minutes function
   if [ "${stages[0]}" != all ] && [[ " ${stages[*]} " != *" $1 "* ]]; then return 0; fi
   local from=$SECONDS
   echo "=== $1"
   "$3"
-  times+=("$(printf '%-10s %5d s of %d' "$1" $((SECONDS - from)) $(($2 * 60)))")
+  local took=$((SECONDS - from)) over=""
+  [ "$took" -le $(($2 * 60)) ] || over="  over its budget"
+  times+=("$(printf '%-10s %5d s of %4d%s' "$1" "$took" $(($2 * 60)) "$over")")
 }
 
-need() { # command package...
-  command -v "$1" >/dev/null 2>&1 && return 0
-  shift
-  if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
-    apt-get install -y -qq --no-install-recommends "$@" >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
-  else
-    echo "missing: please install $*" >&2
-    return 1
+skip() { # what is left out, and why
+  if [ "${CI:-}" = true ]; then
+    echo "FAILED: $1; nothing may be left out where CI=true" >&2
+    exit 1
   fi
+  echo "SKIPPED: $1" >&2
+  skipped+=("$1")
 }
+
+packages() { # Debian packages, where that is possible
+  command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ] || return 1
+  apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1 ||
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$@" >/dev/null; }
+}
+
+need() { # what for, command, packages...
+  local what=$1 command=$2
+  shift 2
+  command -v "$command" >/dev/null 2>&1 && return 0
+  packages "$@" || true
+  command -v "$command" >/dev/null 2>&1 && return 0
+  skip "$what: $command is missing (Debian: $*)"
+  return 1
+}
+
+python_tests="tests with the OpenTelemetry SDK and pyarrow"
 
 install() {
-  need cc gcc libc6-dev
-  need make make
-  need strace strace
-  need curl curl
-  need python3 python3 python3-venv
-  if [ ! -x .venv/bin/pytest ] || ! cmp -s integration/sdk/requirements.txt .venv/requirements.txt; then
-    rm -rf .venv
-    python3 -m venv .venv || { need pip3 python3-venv python3-pip && python3 -m venv .venv; }
-    .venv/bin/pip install --quiet --disable-pip-version-check -r integration/sdk/requirements.txt
-    cp integration/sdk/requirements.txt .venv/requirements.txt
-  fi
+  need "everything that is compiled" cc gcc libc6-dev || true
+  need "everything that is compiled" make make || true
+  need "what the kernel sees of an acknowledgement" strace strace || true
+  need "a try by hand" curl curl || true
+  if need "$python_tests" python3 python3 python3-venv; then python_environment; fi
   cargo fetch --locked
+}
+
+python_environment() {
+  if [ -x .venv/bin/pytest ] && cmp -s integration/sdk/requirements.txt .venv/requirements.txt; then return 0; fi
+  rm -rf .venv
+  if ! python3 -m venv .venv; then
+    rm -rf .venv
+    packages python3-venv python3-pip || true
+    if ! python3 -m venv .venv; then
+      rm -rf .venv
+      skip "$python_tests: python3 makes no virtual environment (Debian: python3-venv)"
+      return 0
+    fi
+  fi
+  if ! .venv/bin/pip install --quiet --disable-pip-version-check -r integration/sdk/requirements.txt; then
+    skip "$python_tests: pip could not install integration/sdk/requirements.txt"
+    return 0
+  fi
+  cp integration/sdk/requirements.txt .venv/requirements.txt
 }
 
 lint() {
   cargo fmt --all --check
+  # As it is shipped, and as it is tested.
   cargo clippy --locked --profile ci --workspace --all-targets -- -D warnings
-  RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile ci --workspace --no-deps --quiet
+  cargo clippy "${select[@]}" --all-targets -- -D warnings
+  RUSTDOCFLAGS="-D warnings" cargo doc "${select[@]}" --no-deps --quiet
+}
+
+# The binary and all tests at once: `--tests` makes cargo count the features that only tests ask for, as in the next stages.
+build() {
+  cargo build "${select[@]}" --bins --tests
 }
 
 unit() {
-  cargo test --locked --profile ci --workspace --exclude vivace-integration
+  cargo test "${select[@]}" --lib --bins
+  cargo test "${select[@]}" --doc
 }
 
 process() {
-  cargo build --locked --profile ci -p vivace-node
-  cargo test --locked --profile ci -p vivace-integration
+  build
+  cargo test "${select[@]}" --test '*'
 }
 
 sdk() {
-  cargo build --locked --profile ci -p vivace-node
+  build
+  if [ ! -x .venv/bin/pytest ]; then
+    skip "$python_tests: .venv is missing (./test.sh install)"
+    return 0
+  fi
   VIVACE_BIN="$PWD/target/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider integration/sdk
 }
 
+if [ "${stages[0]}" = figures ]; then
+  cargo build --locked --release -p vivace-node -p vivace-integration --bins
+  exec target/release/figures "${@:2}"
+fi
+for name in "${stages[@]}"; do
+  case $name in
+    all | install | lint | build | unit | process | sdk) ;;
+    *) echo "there is no stage $name; there are: all, install, lint, build, unit, process, sdk, figures" >&2 && exit 2 ;;
+  esac
+done
+
+# Tests that leave something out add a line.
+VIVACE_SKIPPED=$(mktemp)
+export VIVACE_SKIPPED
+trap 'rm -f "$VIVACE_SKIPPED"' EXIT
+
 stage install 6 install
-stage lint 10 lint
+stage lint 6 lint
+stage build 4 build
 stage unit 7 unit
-stage process 8 process
-stage sdk 2 sdk
+stage process 9 process
+stage sdk 1 sdk
+
 echo "=== times"
 printf '%s\n' "${times[@]}"
-echo "all stages passed in $((SECONDS - budget)) s"
+total=$((SECONDS - began))
+printf 'all stages passed in %d s of %d (%d minutes)\n' "$total" $((budget_minutes * 60)) "$budget_minutes"
+while read -r line; do skipped+=("${line#SKIPPED }"); done <"$VIVACE_SKIPPED"
+if [ "${#skipped[@]}" -gt 0 ]; then
+  echo "=== LEFT OUT: ${#skipped[@]}"
+  printf '  %s\n' "${skipped[@]}"
+fi

@@ -1,7 +1,7 @@
 //! Configuration: `memberlist`.
 
 use serde::{Deserialize, Deserializer, Serialize, de};
-use vivace_runtime::config::{Csv, Described, GoDuration, Shape};
+use vivace_runtime::config::{Csv, Described, GoDuration, Secret, Shape};
 
 vivace_runtime::config_struct! {
     /// Gossip. The keys are those of another library; several have no counterpart in ours and no effect.
@@ -34,7 +34,8 @@ vivace_runtime::config_struct! {
         pub received_messages_queue_size: u64 = 1024,
         /// Messages processed and waiting.
         pub processed_messages_queue_size: u64 = 1024,
-        /// Address told to others. Empty: the address of an interface. An IPv6 address without brackets.
+        /// Address told to others. Empty: the best address of each family. An IPv6 address without brackets; one of each
+        /// family with a comma between.
         pub advertise_addr: String = String::new(),
         /// Port told to others, with `advertise_addr`.
         pub advertise_port: u16 = 7946,
@@ -42,6 +43,10 @@ vivace_runtime::config_struct! {
         pub cluster_label: String = String::new(),
         /// Hear members with another label, while a label is introduced.
         pub cluster_label_verification_disabled: bool = false,
+        /// Keys of encryption, 32 bytes each in base64, with commas between: every message is encrypted and authenticated.
+        /// The first encrypts, each decrypts. To rotate: add the new one at the end everywhere, move it to the front, remove
+        /// the old one.
+        pub encryption_keys: Secret = Secret::default(),
         /// Members to join: `host:port`, or a name with `dns+`, `dnssrv+` or `dnssrvnoa+`. They are looked up again for ever.
         pub join_members: Addresses = Addresses::default(),
         /// First wait between attempts to join.

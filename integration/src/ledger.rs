@@ -48,6 +48,34 @@ impl Ledger {
         early.iter().step_by(stride).chain(late).copied().collect()
     }
 
+    /// The last `count` acknowledged requests: what a crash can take.
+    #[must_use]
+    pub fn newest(&self, count: usize) -> Vec<u64> {
+        let all = self.acknowledged();
+        all[all.len().saturating_sub(count)..].to_vec()
+    }
+
+    /// [`Ledger::verify`] of every trace of the given requests, over several connections at once.
+    ///
+    /// # Errors
+    /// As [`Ledger::verify`].
+    pub fn verify_parallel(
+        &self,
+        sequences: &[u64],
+        http: SocketAddr,
+        template: &Template,
+        connections: usize,
+    ) -> anyhow::Result<usize> {
+        let share = sequences.len().div_ceil(connections.max(1)).max(1);
+        std::thread::scope(|scope| {
+            let check = |part| scope.spawn(move || self.verify(part, http, template, 1));
+            let workers: Vec<_> = sequences.chunks(share).map(check).collect();
+            let checked =
+                workers.into_iter().map(|worker| worker.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
+            checked.sum()
+        })
+    }
+
     /// Asks for every trace of the given requests and fails on the first span that is missing or there twice.
     ///
     /// Every `stride`-th trace of a request is checked; 1 checks all.

@@ -277,14 +277,14 @@ impl Node {
         Ok(())
     }
 
-    /// `kill -9`, and waits for the end.
+    /// `kill -9`, waits for the end, and gives what was logged until then, or nearly.
     ///
     /// # Errors
     /// As the system says.
-    pub fn kill(mut self) -> anyhow::Result<()> {
+    pub fn kill(mut self) -> anyhow::Result<Vec<String>> {
         self.child.kill()?;
         self.child.wait()?;
-        Ok(())
+        Ok(self.log())
     }
 
     /// Sends a signal by name (`TERM`, `STOP`, `CONT`…).
@@ -329,23 +329,42 @@ impl Node {
         }
     }
 
+    /// Fails if the log has a line at error, or tells of a panic.
+    ///
+    /// # Errors
+    /// Names the first such line.
+    pub fn check_no_error(log: &[String]) -> anyhow::Result<()> {
+        match log.iter().find(|line| line.contains("level=error") || line.contains("panicked at")) {
+            Some(line) => bail!("unexpected log line: {line}"),
+            None => Ok(()),
+        }
+    }
+
     /// Resident memory now and its peak, bytes, and the CPU time used so far.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        let kb = |key: &str| -> u64 {
-            let line = status.lines().find(|l| l.starts_with(key));
-            line.and_then(|l| l.split_whitespace().nth(1)).and_then(|v| v.parse().ok()).unwrap_or(0)
-        };
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let after = stat.rsplit(") ").next().unwrap_or("");
-        let ticks: u64 = after.split(' ').skip(11).take(2).filter_map(|v| v.parse::<u64>().ok()).sum();
-        // USER_HZ is 100 on every Linux that we run on.
-        let cpu = Duration::from_millis(ticks * 10);
-        Ok(Usage { rss: kb("VmRSS:") * 1024, peak_rss: kb("VmHWM:") * 1024, cpu })
+        usage(self.pid())
     }
+}
+
+/// What the process with this id uses.
+///
+/// # Errors
+/// When it is gone.
+pub fn usage(pid: u32) -> anyhow::Result<Usage> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kb = |key: &str| -> u64 {
+        let line = status.lines().find(|l| l.starts_with(key));
+        line.and_then(|l| l.split_whitespace().nth(1)).and_then(|v| v.parse().ok()).unwrap_or(0)
+    };
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let after = stat.rsplit(") ").next().unwrap_or("");
+    let ticks: u64 = after.split(' ').skip(11).take(2).filter_map(|v| v.parse::<u64>().ok()).sum();
+    // USER_HZ is 100 on every Linux that we run on.
+    let cpu = Duration::from_millis(ticks * 10);
+    Ok(Usage { rss: kb("VmRSS:") * 1024, peak_rss: kb("VmHWM:") * 1024, cpu })
 }
 
 /// What a process uses.

@@ -21,7 +21,9 @@ mod tests;
 mod warnings;
 mod yaml;
 
+use vivace_gossip::ring::{Host, RingConfigError, RingSettings};
 use vivace_runtime::config::{Any, BackoffConfig, GoDuration, InternalServerConfig, OverridesConfig, ServerConfig};
+use vivace_runtime::tls::TlsSettings;
 
 pub use effects::{Effect, effect_of};
 pub use environment::Environment;
@@ -30,7 +32,7 @@ pub use flags::{Action, CommandLine, Error as FlagError, help, parse as parse_fl
 pub use load::{Error as LoadError, Loaded, Source, load};
 pub use problem::Problem;
 pub use reference::{compatibility, reference};
-pub use render::{Mode, UnknownMode, render};
+pub use render::{Mode, UnknownMode, render, render_entries, render_limits};
 pub use report::report;
 pub use target::{Error as TargetError, Target};
 pub use tenants::{Error as TenantsError, TenantLimits};
@@ -133,6 +135,9 @@ pub enum Invalid {
     /// No such form.
     #[error("server.log_format is `{0}`, allowed are logfmt, json")]
     LogFormat(String),
+    /// TLS of a listener; the key is in the text.
+    #[error(transparent)]
+    Tls(#[from] vivace_runtime::tls::TlsError),
     /// A prefix that is no path.
     #[error("http_api_prefix is `{0}`, it must start with `/`")]
     ApiPrefix(String),
@@ -142,6 +147,9 @@ pub enum Invalid {
     /// The live-store.
     #[error(transparent)]
     LiveStore(#[from] vivace_live_store::config::ConfigError),
+    /// A ring.
+    #[error(transparent)]
+    Ring(#[from] vivace_gossip::ring::RingConfigError),
     /// The query-frontend.
     #[error(transparent)]
     QueryFrontend(#[from] vivace_query_frontend::config::ConfigError),
@@ -183,11 +191,43 @@ impl Config {
         Ok(())
     }
 
+    /// The settings of the rings that a target takes part in or reads, as far as they are not in memory whatever the
+    /// configuration says.
+    fn rings_of(&self, target: Target) -> Vec<Result<RingSettings, RingConfigError>> {
+        // The name and the port of the host are not checked here.
+        let host = Host { name: "host-0", grpc_port: self.server.grpc_listen_port };
+        let mut rings = Vec::new();
+        let distributes = matches!(target, Target::All | Target::Distributor);
+        if distributes && self.overrides.defaults.ingestion.rate_strategy == "global" {
+            rings.push(RingSettings::distributor(&self.distributor.ring, &self.distributor.override_ring_key, host));
+        }
+        if matches!(
+            target,
+            Target::Distributor | Target::LiveStore | Target::Querier | Target::BlockBuilder | Target::MetricsGenerator
+        ) {
+            let live_store = RingSettings::live_store(&self.live_store.ring, host);
+            let nameless = live_store.as_ref().ok().and_then(|ring| ring.partition().err());
+            rings.push(live_store);
+            rings.extend(nameless.filter(|_| target == Target::LiveStore).map(Err));
+        }
+        if target == Target::BackendWorker {
+            let worker = &self.backend_worker;
+            rings.push(RingSettings::backend_worker(&worker.ring, &worker.override_ring_key, host));
+        }
+        rings
+    }
+
     /// Checks what the components of a target check when they start, all of it.
     pub fn validate(&self, target: Target) -> Vec<Invalid> {
         let mut broken = Vec::new();
         let mut check = |result: Result<(), Invalid>| broken.extend(result.err());
         check(self.validate_process());
+        let server = &self.server;
+        for (section, tls) in
+            [("http_tls_config", &server.http_tls_config), ("grpc_tls_config", &server.grpc_tls_config)]
+        {
+            check(TlsSettings::of_server(server, section, tls).map(drop).map_err(Invalid::from));
+        }
         check(self.storage.trace.validate().map_err(Invalid::from));
         let all = target == Target::All;
         if all || target == Target::LiveStore {
@@ -198,6 +238,9 @@ impl Config {
         }
         if matches!(target, Target::Distributor | Target::LiveStore | Target::BlockBuilder | Target::MetricsGenerator) {
             check(self.ingest.kafka.validate().map_err(Invalid::from));
+        }
+        for ring in self.rings_of(target) {
+            check(ring.map(drop).map_err(Invalid::from));
         }
         let required = |present: bool, invalid: Invalid| if present { Ok(()) } else { Err(invalid) };
         match target {

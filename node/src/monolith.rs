@@ -12,7 +12,8 @@ use vivace_log::{Budget, LocalEnv, LocalLog, LocalOptions, Log, Offset, Partitio
 use vivace_querier as querier;
 use vivace_query_frontend as query_frontend;
 use vivace_runtime::metrics::Registry;
-use vivace_runtime::telemetry::{export_actors, export_process};
+use vivace_runtime::telemetry::{LogHandle, export_actors, export_process};
+use vivace_runtime::tls::Tls;
 use vivace_runtime::{
     Bounds, Clock, Compute, Disk, EndpointRouter, Failure, Listen, Network, Process, Rng, Server, ServerLimits, StdDisk,
 };
@@ -67,7 +68,13 @@ impl Running {
 }
 
 /// Builds everything below the root of the process. Nothing is started yet.
-pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock>) -> Result<Running, Failure> {
+pub(crate) async fn wire(
+    process: &Process,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    log_level: LogHandle,
+    faults: Option<live_store::ApplyHook>,
+) -> Result<Running, Failure> {
     let registry = Registry::new();
     export_process(&registry);
     export_actors(&registry, &process.root);
@@ -88,6 +95,9 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
         server.grpc_listen_port,
     )?
     .bind_tokio()?;
+
+    let http_tls = Tls::of_server(server, "http_tls_config", &server.http_tls_config)?;
+    let grpc_tls = Tls::of_server(server, "grpc_tls_config", &server.grpc_tls_config)?;
 
     let trace = &config.storage.trace;
     if trace.backend != "local" {
@@ -127,7 +137,8 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
         config.overrides.defaults.clone(),
         config.storage.trace.block.parquet_dedicated_columns.clone(),
     ));
-    crate::tenants::follow(&config, &overrides, process)?;
+    overrides.export(&registry);
+    crate::tenants::follow(&config, &overrides, process, &registry)?;
 
     let (plan, news) = querier::Plan::new(querier::Setup {
         config: config.querier.clone(),
@@ -143,6 +154,17 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
     let query = process.arbiter(1);
     let components = process.root.clone();
     let progress = Progress::new(Offset(0));
+    // The third arbiter is gossip's own, where it is used; else there are two, and the rings are a guest of the first.
+    let ring_pages = crate::rings::add(crate::rings::Wiring {
+        root: &components,
+        config: &config,
+        grpc_port: grpc.local_addr()?.port(),
+        overrides: &overrides,
+        clock: Arc::clone(&clock),
+        compute: queries.clone(),
+        registry: &registry,
+        placement: process.arbiter(2),
+    })?;
     // The receivers say themselves where they listen, once they do.
     distributor::Distributor::wire(
         distributor::Wiring {
@@ -166,6 +188,7 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
         live_store::Setup {
             config: config.live_store.clone(),
             row_group_bytes: trace.block.parquet_row_group_size_bytes,
+            bloom: trace.block.bloom(),
             log: Arc::clone(&log),
             partition: PARTITION,
             progress,
@@ -177,7 +200,7 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
             background,
             queries: queries.clone(),
             metrics: registry.clone(),
-            hook: None,
+            hook: faults,
         },
         ingest,
     );
@@ -188,6 +211,7 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
             backend,
             root,
             row_group_bytes: trace.block.parquet_row_group_size_bytes,
+            bloom: trace.block.bloom(),
             limits: Arc::clone(&overrides) as Arc<dyn vivace_backend_worker::Limits>,
             replaced: news.replaced.clone(),
             compute: merging,
@@ -200,6 +224,7 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
         search: live.search.clone(),
         tag_names: live.tag_names.clone(),
         tag_values: live.tag_values.clone(),
+        metrics: live.metrics.clone(),
     };
     let querier = plan.add(&components, recent, query.clone());
     let api = query_frontend::add(
@@ -215,37 +240,40 @@ pub(crate) async fn wire(process: &Process, config: Config, clock: Arc<dyn Clock
                 search: querier.search.clone(),
                 tag_names: querier.tag_names.clone(),
                 tag_values: querier.tag_values.clone(),
+                metrics: querier.metrics.clone(),
                 blocks: querier.blocks.clone(),
             },
             clock: Arc::clone(&clock),
         },
         query,
-    );
+    )?;
     let pages = Pages {
         root: process.root.clone(),
         registry,
         config: config.clone(),
         stopping: process.stopping.clone(),
+        overrides,
+        clock,
+        log: log_level,
         endpoints: endpoints(&config.http_api_prefix),
     };
-    let router = pages.router(&config.http_api_prefix).merge(api);
-    let internal =
-        EndpointRouter::new().unary(live.find).streaming(live.search).into_router().merge(health(process).await);
+    let mut router = pages.router(&config.http_api_prefix).merge(api.http);
+    let known = crate::listeners::known(&config, http.local_addr()?, grpc.local_addr()?);
+    router = router.merge(crate::listeners::router(known, queries)).merge(ring_pages);
+    let internal = EndpointRouter::new().unary(live.find).streaming(live.search).into_router();
+    let internal = internal.merge(api.grpc).merge(health(process).await);
+    if config.stream_over_http_enabled {
+        router = query_frontend::grpc_over_http(router, internal.clone());
+    }
     let stop_queries = tokio_util::sync::CancellationToken::new();
-    let limits = ServerLimits {
-        connections: usize::try_from(server.http_listen_conn_limit).ok().filter(|limit| *limit > 0),
-        concurrent_streams: match server.grpc_server_max_concurrent_streams {
-            0 => u32::MAX,
-            streams => streams,
-        },
-        ..ServerLimits::default()
-    };
+    let (http_limits, grpc_limits) = (ServerLimits::of_http(server), ServerLimits::of_grpc(server));
     let grace: Duration = server.graceful_shutdown_timeout.into();
     let grace = grace.min(Duration::from_secs(4));
     let mut servers = Vec::new();
-    for (name, listener, router) in [("http", http, router), ("grpc", grpc, internal)] {
-        tracing::info!(listener = name, addr = %listener.local_addr()?, "listening");
-        let (server, stop) = (Server::new(limits.clone()), stop_queries.clone());
+    let listeners = [("http", http, http_tls, http_limits, router), ("grpc", grpc, grpc_tls, grpc_limits, internal)];
+    for (name, listener, tls, limits, router) in listeners {
+        tracing::info!(listener = name, addr = %listener.local_addr()?, tls = tls.is_some(), "listening");
+        let (server, stop) = (Server::new(limits).tls(tls), stop_queries.clone());
         servers.push(tokio::spawn(async move { server.serve(listener, router, stop, grace).await }));
     }
     Ok(Running { servers, stop_queries })
@@ -277,11 +305,22 @@ fn endpoints(prefix: &str) -> Vec<(&'static str, String)> {
     let api = |path: &str| format!("{}{path}", prefix.trim_end_matches('/'));
     vec![
         ("actors", "/status/actors".to_owned()),
+        ("backend-worker-ring", "/backend-worker/ring".to_owned()),
         ("build-info", api("/api/status/buildinfo")),
         ("config", "/status/config".to_owned()),
+        ("distributor-ring", "/distributor/ring".to_owned()),
         ("echo", api("/api/echo")),
+        ("listeners", "/status/listeners".to_owned()),
+        ("live-store-ring", "/live-store/ring".to_owned()),
+        ("log-level", "/status/log_level".to_owned()),
+        ("memberlist", "/memberlist".to_owned()),
         ("metrics", "/metrics".to_owned()),
+        ("metrics-generator-ring", "/metrics-generator/ring".to_owned()),
+        ("overrides", "/status/overrides".to_owned()),
+        ("overrides-tenant", "/status/overrides/{tenant}".to_owned()),
+        ("partition-ring", "/partition-ring".to_owned()),
         ("ready", "/ready".to_owned()),
+        ("runtime-config", "/status/runtime_config".to_owned()),
         ("search", api("/api/search")),
         ("search-tag-values", api("/api/search/tag/{tagName}/values")),
         ("search-tag-values-v2", api("/api/v2/search/tag/{tagName}/values")),
@@ -290,6 +329,8 @@ fn endpoints(prefix: &str) -> Vec<(&'static str, String)> {
         ("services", "/status/services".to_owned()),
         ("status", "/status".to_owned()),
         ("trace", api("/api/traces/{traceID}")),
+        ("trace-diff", api("/api/v2/traces/diff")),
         ("trace-v2", api("/api/v2/traces/{traceID}")),
+        ("usage-stats", api("/status/usage-stats")),
     ]
 }

@@ -11,9 +11,16 @@ use axum::routing::{any, get};
 use http::{HeaderMap, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use vivace_runtime::metrics::{CONTENT_TYPE, Registry};
-use vivace_runtime::{State as Life, Supervisor};
+use vivace_runtime::telemetry::LogHandle;
+use vivace_runtime::{Clock, State as Life, Supervisor};
 
-use crate::config::Config;
+use crate::config::{self, Config, render_entries};
+use crate::limits::Overrides;
+
+mod log_level;
+mod overrides;
+#[cfg(test)]
+mod tests;
 
 /// The Tempo API level that this version matches; Grafana switches features by it.
 pub(crate) const API_LEVEL: &str = "3.1.0";
@@ -26,6 +33,9 @@ pub(crate) struct Pages {
     pub(crate) registry: Registry,
     pub(crate) config: Config,
     pub(crate) stopping: CancellationToken,
+    pub(crate) overrides: Arc<Overrides>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) log: LogHandle,
     /// Every path that the process answers, by name.
     pub(crate) endpoints: Vec<(&'static str, String)>,
 }
@@ -33,20 +43,30 @@ pub(crate) struct Pages {
 type Shared = State<Arc<Pages>>;
 
 impl Pages {
-    /// The routes; `prefix` goes before the build information only.
+    /// The routes; `prefix` goes before the build information and the statistics of usage only.
     pub(crate) fn router(self, prefix: &str) -> Router {
         let instrumented = self.config.server.register_instrumentation;
+        let prefix = prefix.trim_end_matches('/');
+        let limits = overrides::Source { overrides: Arc::clone(&self.overrides), clock: Arc::clone(&self.clock) };
+        let limits = Router::new()
+            .route("/status/overrides", get(overrides::list))
+            .route("/status/overrides/{tenant}", get(overrides::tenant))
+            .with_state(limits);
+        let log_level = Router::new()
+            .route("/status/log_level", get(log_level::show).post(log_level::change))
+            .with_state(self.log.clone());
         let pages = Arc::new(self);
         let mut router = Router::new()
             .route("/ready", any(ready))
             .route("/status", get(status))
             .route("/status/actors", get(actors))
             .route("/status/{part}", get(status_part))
-            .route(&format!("{}/api/status/buildinfo", prefix.trim_end_matches('/')), get(buildinfo));
+            .route(&format!("{prefix}/status/usage-stats"), any(usage_stats))
+            .route(&format!("{prefix}/api/status/buildinfo"), get(buildinfo));
         if instrumented {
             router = router.route("/metrics", any(metrics));
         }
-        router.fallback(not_found).with_state(pages)
+        router.fallback(not_found).with_state(pages).merge(limits).merge(log_level)
     }
 
     /// Why the process is not ready, if it is not.
@@ -105,13 +125,23 @@ impl Pages {
             "version" => self.version(),
             "services" => self.services(),
             "endpoints" => self.endpoint_table(),
+            "runtime_config" => {
+                let entries = self.overrides.entries();
+                let shown = mode.unwrap_or_default().parse::<config::Mode>();
+                match shown.and_then(|mode| render_entries(&entries, self.overrides.defaults(), mode)) {
+                    Ok(text) => text,
+                    Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
+                }
+            }
             "config" => match mode.unwrap_or_default().parse() {
                 Ok(mode) => crate::config::render(&self.config, mode),
                 Err(error) => return Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
             },
             other => {
-                let text =
-                    format!("there is no /status/{other}; there are version, services, endpoints, config, actors\n");
+                let text = format!(
+                    "there is no /status/{other}; there are version, services, endpoints, runtime_config, config, actors, \
+                     overrides, log_level\n"
+                );
                 return Err((StatusCode::NOT_FOUND, text));
             }
         };
@@ -148,6 +178,11 @@ async fn metrics(State(pages): Shared) -> Response {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], pages.registry.render()).into_response()
 }
 
+/// No usage is reported, to nobody.
+async fn usage_stats() -> &'static str {
+    "usage-stats is not enabled\n"
+}
+
 async fn buildinfo() -> Response {
     let info = serde_json::json!({
         "version": API_LEVEL,
@@ -167,8 +202,10 @@ struct Mode {
 
 async fn status(State(pages): Shared, Query(query): Query<Mode>) -> Response {
     let mut text = String::new();
-    for part in ["version", "services", "endpoints", "config"] {
-        match pages.part(part, query.mode.as_deref()) {
+    for part in ["version", "services", "endpoints", "runtime_config", "config"] {
+        // The mode `defaults` is one of the configuration only.
+        let mode = query.mode.as_deref().filter(|mode| part == "config" || *mode == "diff");
+        match pages.part(part, mode) {
             Ok(section) => text.push_str(&section),
             Err(refusal) => return refusal.into_response(),
         }

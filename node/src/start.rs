@@ -10,7 +10,7 @@ use vivace_runtime::telemetry::{LogFormat, init_log};
 use vivace_runtime::{Exit, ProcessOptions, SystemClock};
 
 use crate::config::{self, Action, CommandLine, Environment, Loaded, Target};
-use crate::{monolith, pages};
+use crate::{listeners, monolith, pages, query};
 
 /// From SIGTERM to the exit, at most.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -42,13 +42,16 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             let url = arguments.first().map_or("http://localhost:3200/ready", String::as_str);
             return health(url);
         }
+        Action::Subcommand(name, arguments) if name == "query" => return query::main(arguments),
+        Action::Subcommand(name, arguments) if name == "listeners" => return listeners::main(arguments),
         Action::Subcommand(name, _) => {
-            complain(&format!("{name} is not part of this version; there are: check-config, health, version\n"));
+            complain(&format!("{name} is not part of this version; there are: check-config, health, listeners, query, version\n"));
             return ExitCode::from(2);
         }
         Action::Run | Action::Verify | Action::CheckConfig => {}
     }
-    let loaded = match config::load(&line, &Environment::of_process()) {
+    let environment = Environment::of_process();
+    let loaded = match config::load(&line, &environment) {
         Ok(loaded) => loaded,
         Err(error) => {
             complain(&format!("{error}\n"));
@@ -70,7 +73,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             }
             exit_of_check(&loaded)
         }
-        _ => run(&line, loaded),
+        _ => run(&line, loaded, &environment),
     }
 }
 
@@ -79,12 +82,15 @@ fn exit_of_check(loaded: &Loaded) -> ExitCode {
     if loaded.warnings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(line: &CommandLine, loaded: Loaded) -> ExitCode {
+fn run(line: &CommandLine, loaded: Loaded, environment: &Environment) -> ExitCode {
     let format = if loaded.config.server.log_format == "json" { LogFormat::Json } else { LogFormat::Logfmt };
-    if let Err(error) = init_log(format, &loaded.config.server.log_level) {
-        complain(&format!("{error}\n"));
-        return ExitCode::FAILURE;
-    }
+    let log = match init_log(format, &loaded.config.server.log_level) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&format!("{error}\n"));
+            return ExitCode::FAILURE;
+        }
+    };
     let file = line.file.as_deref().unwrap_or("(none)");
     tracing::info!(version = env!("CARGO_PKG_VERSION"), target = %loaded.config.target, config = file, "starting");
     for warning in &loaded.warnings {
@@ -104,10 +110,15 @@ fn run(line: &CommandLine, loaded: Loaded) -> ExitCode {
         tracing::error!(target = %loaded.config.target, "this version runs every component in one process only: use -target=all");
         return ExitCode::FAILURE;
     }
+    let faults = crate::faults::apply_hook(environment);
     let shutdown_delay: Duration = loaded.config.shutdown_delay.into();
-    let options = ProcessOptions { drain: DRAIN, ..ProcessOptions::default() };
+    // Under the global rate strategy there is gossip, and no query or flush may keep it from answering.
+    let gossips = loaded.config.overrides.defaults.ingestion.rate_strategy == "global";
+    let arbiters = ProcessOptions::default().arbiters + usize::from(gossips);
+    let options = ProcessOptions { drain: DRAIN, arbiters, ..ProcessOptions::default() };
     let exit = vivace_runtime::run(&options, Arc::new(SystemClock), async |process| {
-        let running = Box::pin(monolith::wire(process, loaded.config, Arc::new(SystemClock))).await?;
+        let wiring = monolith::wire(process, loaded.config, Arc::new(SystemClock), log, faults);
+        let running = Box::pin(wiring).await?;
         Ok(move |_deadline| async move {
             tokio::time::sleep(shutdown_delay).await;
             running.close_doors().await;
@@ -129,7 +140,7 @@ fn run(line: &CommandLine, loaded: Loaded) -> ExitCode {
     }
 }
 
-/// `GET url`, 0 if the answer is 200.
+/// `GET url`, 0 if the answer is 200. Under TLS no certificate is verified: the process is asked how it is, not who.
 fn health(url: &str) -> ExitCode {
     match probe(url) {
         Ok(200) => ExitCode::SUCCESS,
@@ -146,28 +157,46 @@ fn health(url: &str) -> ExitCode {
 
 fn probe(url: &str) -> std::io::Result<u16> {
     let wrong = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidInput, what.to_owned());
-    let rest = url.strip_prefix("http://").ok_or_else(|| wrong("only http:// is asked"))?;
+    let (secure, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err(wrong("only http:// and https:// are asked")),
+    };
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let address = if host.rsplit(']').next().is_some_and(|port| port.contains(':')) {
+    let authority = if host.rsplit(']').next().is_some_and(|port| port.contains(':')) {
         host.to_owned()
     } else {
-        format!("{host}:80")
+        format!("{host}:{}", if secure { 443 } else { 80 })
     };
     let mut last = wrong("the name has no address");
-    for address in address.to_socket_addrs()? {
+    let name = authority.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    for address in authority.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, HEALTH_TIMEOUT) {
-            Ok(mut stream) => {
+            Ok(stream) => {
                 stream.set_read_timeout(Some(HEALTH_TIMEOUT))?;
-                write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
-                let mut answer = Vec::new();
-                stream.take(64).read_to_end(&mut answer)?;
-                let line = String::from_utf8_lossy(&answer);
-                return line.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| wrong("no HTTP answer"));
+                stream.set_write_timeout(Some(HEALTH_TIMEOUT))?;
+                return if secure {
+                    answered(vivace_runtime::tls::unverified(name, stream)?, host, path)
+                } else {
+                    answered(stream, host, path)
+                };
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Asks on a connection; the status of the answer.
+fn answered(mut stream: impl Read + Write, host: &str, path: &str) -> std::io::Result<u16> {
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    stream.flush()?;
+    let mut answer = Vec::new();
+    stream.take(64).read_to_end(&mut answer)?;
+    let line = String::from_utf8_lossy(&answer);
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    status.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no HTTP answer"))
 }
 
 /// Output that nobody reads any more is no reason to fail.

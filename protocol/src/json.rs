@@ -15,7 +15,7 @@ mod writer;
 
 pub use answers::ToJson;
 pub use ingest::otlp_to_protobuf;
-pub use models::{tag_values_for_models, trace_for_models};
+pub use models::{any_value_for_models, tag_values_for_models, trace_for_models};
 pub use reader::JsonError;
 pub use trace::{Batches, write_resource_spans};
 

@@ -4,6 +4,7 @@ pub mod config;
 pub mod contract;
 pub mod metrics;
 pub mod telemetry;
+pub mod tls;
 
 mod cell;
 mod child;

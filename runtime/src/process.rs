@@ -98,7 +98,7 @@ impl Exit {
 /// `wire` adds the components to `root`; it returns a function that ends what is not a part, such as servers, which is called
 /// first when the end begins and awaited before the parts are drained: no request then meets a part that is gone.
 ///
-/// A second signal ends the process at once.
+/// A second signal ends the process at once. SIGHUP does not end it: listeners with TLS read their files again.
 ///
 /// # Errors
 /// The runtimes cannot be made.
@@ -151,7 +151,7 @@ where
     S: FnOnce(Deadline) -> D,
     D: Future<Output = ()>,
 {
-    let (mut terminate, mut interrupt) = match signals() {
+    let [mut terminate, mut interrupt, mut hangup] = match signals() {
         Ok(signals) => signals,
         Err(error) => return Exit::Failed(error.into()),
     };
@@ -165,11 +165,14 @@ where
         }
     };
     process.root.start();
-    let failure = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        () = process.stopping.cancelled() => None,
-        cause = process.root.failure() => Some(cause),
+    let failure = loop {
+        tokio::select! {
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            () = process.stopping.cancelled() => break None,
+            cause = process.root.failure() => break Some(cause),
+            _ = hangup.recv() => tracing::info!("SIGHUP: the files of TLS are read again, and nothing else"),
+        }
     };
     tracing::info!(failed = failure.is_some(), "process is stopping");
     process.stopping.cancel();
@@ -191,9 +194,9 @@ where
     }
 }
 
-fn signals() -> io::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
+fn signals() -> io::Result<[tokio::signal::unix::Signal; 3]> {
     use tokio::signal::unix::{SignalKind, signal};
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Serving HTTP/1, HTTP/2 and gRPC on one listener, with the limits that keep a server alive.
+//! Serving HTTP/1, HTTP/2 and gRPC on one listener, plain or under TLS, with the limits that keep a server alive.
 //!
 //! gRPC services become part of an axum router by [`tonic::service::Routes::into_axum_router`]; [`Server::serve`] does not
 //! care which is which.
@@ -20,6 +20,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::{GoDuration, ServerConfig};
+use crate::tls::{Socket, Tls};
+
 /// Limits of one listener.
 #[derive(Debug, Clone)]
 pub struct ServerLimits {
@@ -36,6 +39,8 @@ pub struct ServerLimits {
     /// After this long an HTTP/2 connection is asked to go once its requests are done, so that clients behind one address
     /// spread anew. `None` for never.
     pub connection_age: Option<Duration>,
+    /// How long the requests of such a connection have; then it is cut. `None` for as long as they take.
+    pub connection_age_grace: Option<Duration>,
 }
 
 impl Default for ServerLimits {
@@ -47,8 +52,47 @@ impl Default for ServerLimits {
             keep_alive_timeout: Duration::from_secs(10),
             concurrent_streams: 256,
             connection_age: None,
+            connection_age_grace: None,
         }
     }
+}
+
+impl ServerLimits {
+    /// As the section `server` says for its HTTP listener.
+    #[must_use]
+    pub fn of_http(server: &ServerConfig) -> Self {
+        let or = |value: Duration, default| if value.is_zero() { default } else { value };
+        // On HTTP/1 an idle connection is one that waits for the head of its next request.
+        let head = or(server.http_server_read_header_timeout.get(), server.http_server_read_timeout.get());
+        let idle = or(server.http_server_idle_timeout.get(), server.http_server_read_timeout.get());
+        Self {
+            connections: limit(server.http_listen_conn_limit),
+            read_header_timeout: or(head.max(idle), Self::default().read_header_timeout),
+            ..Self::of_streams(server)
+        }
+    }
+
+    /// As the section `server` says for its gRPC listener.
+    #[must_use]
+    pub fn of_grpc(server: &ServerConfig) -> Self {
+        let bounded = |value: GoDuration| Some(value).filter(|value| *value != GoDuration::NEVER).map(GoDuration::get);
+        Self {
+            connections: limit(server.grpc_listen_conn_limit),
+            connection_age: bounded(server.grpc_server_max_connection_age).filter(|age| !age.is_zero()),
+            connection_age_grace: bounded(server.grpc_server_max_connection_age_grace),
+            ..Self::of_streams(server)
+        }
+    }
+
+    /// Both listeners speak HTTP/2.
+    fn of_streams(server: &ServerConfig) -> Self {
+        let streams = server.grpc_server_max_concurrent_streams;
+        Self { concurrent_streams: if streams == 0 { u32::MAX } else { streams }, ..Self::default() }
+    }
+}
+
+fn limit(connections: u64) -> Option<usize> {
+    usize::try_from(connections).ok().filter(|limit| *limit > 0)
 }
 
 /// What went through a listener, exported as metrics by the owner.
@@ -69,13 +113,21 @@ pub struct Traffic {
 pub struct Server {
     limits: ServerLimits,
     traffic: Arc<Traffic>,
+    tls: Option<Tls>,
 }
 
 impl Server {
     /// A server with these limits.
     #[must_use]
     pub fn new(limits: ServerLimits) -> Self {
-        Self { limits, traffic: Arc::default() }
+        Self { limits, traffic: Arc::default(), tls: None }
+    }
+
+    /// Speaks TLS, and only that; `None` for plain text. While it serves, the files of TLS are followed.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// The figures, which grow while it serves.
@@ -90,6 +142,9 @@ impl Server {
         let room =
             self.limits.connections.map(|limit| Arc::new(Semaphore::new(limit.clamp(1, Semaphore::MAX_PERMITS))));
         let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
+        if let Some(tls) = &self.tls {
+            tasks.spawn(tls.clone().follow(stop.clone()));
+        }
         loop {
             let accepted = async {
                 let permit = match &room {
@@ -123,6 +178,19 @@ impl Server {
         // Answers are written whole; waiting for more to send only delays them.
         stream.set_nodelay(true).ok();
         let stream = Counted::new(stream, Arc::clone(&self.traffic));
+        let stream = match &self.tls {
+            None => Socket::Plain(stream),
+            Some(tls) => {
+                let shaken = tokio::select! {
+                    shaken = tls.accept(stream) => shaken,
+                    () = stop.cancelled() => return,
+                };
+                match shaken {
+                    Ok(stream) => stream,
+                    Err(error) => return tracing::debug!(?peer, %error, "TLS handshake failed"),
+                }
+            }
+        };
         let builder = self.builder();
         let service = TowerToHyperService::new(WithPeer { router, peer });
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -134,9 +202,19 @@ impl Server {
         };
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = async { tokio::select! { () = stop.cancelled() => {}, () = age => {} } } => {
+            () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
+            }
+            () = age => {
+                connection.as_mut().graceful_shutdown();
+                match self.limits.connection_age_grace {
+                    None => connection.await,
+                    Some(grace) => match tokio::time::timeout(grace, connection).await {
+                        Ok(result) => result,
+                        Err(_) => return tracing::debug!(?peer, "connection cut: it was too old"),
+                    },
+                }
             }
         };
         if let Err(error) = result {

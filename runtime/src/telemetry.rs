@@ -1,6 +1,6 @@
 //! What a process says about itself: log lines, and the metrics that every process has.
 
-pub use self::log::{LogError, LogFormat, LogHandle, init_log};
+pub use self::log::{LogError, LogFormat, LogHandle, init_log, timestamp as rfc3339};
 pub use self::process::export_process;
 
 use crate::metrics::Registry;

@@ -41,6 +41,7 @@ pub(crate) struct Parts {
     pub(crate) backend: Backend,
     pub(crate) root: Arc<Path>,
     pub(crate) row_group_bytes: u64,
+    pub(crate) bloom: vivace_storage::BloomSpec,
     pub(crate) limits: Arc<dyn Limits>,
     pub(crate) replaced: Endpoint<BlocksReplaced, BlocksReplacedReply>,
     pub(crate) compute: Compute,
@@ -202,6 +203,7 @@ impl Parts {
     async fn merge(&self, tenant: &str, inputs: Vec<BlockMeta>, stopping: &CancellationToken) -> Result<(), Failure> {
         let gone: Vec<Uuid> = inputs.iter().map(|meta| meta.block_id).collect();
         let (root, row_group_bytes, stopping) = (Arc::clone(&self.root), self.row_group_bytes, stopping.clone());
+        let bloom = self.bloom;
         let (tenant_name, id) = (tenant.to_owned(), Uuid::new_v4());
         let (parts, ready) = tokio::sync::mpsc::channel(PARTS_WAITING);
         let merging = move || -> Result<_, Failure> {
@@ -213,6 +215,7 @@ impl Parts {
             }
             let mut block = BlockSpec::new(tenant_name, id, dedicated);
             block.row_group_bytes = row_group_bytes;
+            block.bloom = bloom;
             let spec = CompactSpec {
                 block,
                 drop: &|_| false,

@@ -28,6 +28,8 @@ pub struct Setup {
     pub root: Arc<Path>,
     /// Rows of a block are grouped up to this estimate.
     pub row_group_bytes: u64,
+    /// Size and sharpness of the blocks' bloom filters.
+    pub bloom: vivace_storage::BloomSpec,
     /// Limits by tenant.
     pub limits: Arc<dyn Limits>,
     /// Who is told of merged and removed blocks.
@@ -51,6 +53,7 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) {
         backend: setup.backend,
         root: setup.root,
         row_group_bytes: setup.row_group_bytes,
+        bloom: setup.bloom,
         limits: setup.limits,
         replaced: setup.replaced,
         compute: setup.compute,

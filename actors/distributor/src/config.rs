@@ -24,7 +24,7 @@ vivace_runtime::config_struct! {
         pub log_received_spans: LogSpansConfig = LogSpansConfig::default(),
         /// Log spans that were refused. For debugging.
         pub log_discarded_spans: LogSpansConfig = LogSpansConfig::default(),
-        /// Count received spans per service.
+        /// Count received spans by name and service, as `tempo_distributor_debug_spans_received_total`. For debugging.
         pub metric_received_spans: MetricSpansConfig = MetricSpansConfig::default(),
         /// Other systems to which spans are sent on, for tenants that list their names.
         pub forwarders: Vec<ForwarderConfig> = Vec::new(),

@@ -218,6 +218,9 @@ fn zstd_window_log(frame: &[u8]) -> u32 {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 pub(crate) mod tests {
     use std::io::Write as _;
     use std::time::Duration;

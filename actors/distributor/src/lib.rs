@@ -4,6 +4,7 @@ mod admission;
 mod body;
 pub mod config;
 mod cors;
+mod debug;
 mod encoding;
 mod fair_share;
 mod intake;
@@ -19,6 +20,7 @@ mod reply;
 mod reservation;
 mod supervisor;
 mod tenant;
+mod tls;
 
 pub use config::Config;
 pub use limits::TenantLimits;

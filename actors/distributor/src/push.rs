@@ -18,6 +18,7 @@ use vivace_runtime::config::Limits;
 use vivace_runtime::{Clock, Compute, Deadline, Mailbox, Rng};
 
 use crate::admission::Admit;
+use crate::debug::SpanDebug;
 use crate::fair_share::{FairShares, Share};
 use crate::limiter::RateLimited;
 use crate::limits::TenantLimits;
@@ -35,6 +36,10 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Log lines about refused requests, and about cut attributes.
 const ERROR_LINES_PER_SECOND: u64 = 10;
 const TRUNCATION_LINES_PER_SECOND: u64 = 1;
+
+/// Reasons of `tempo_discarded_spans_total`.
+const RATE_LIMITED: &str = "rate_limited";
+const TRACE_TOO_LARGE: &str = "trace_too_large";
 
 /// A request as a receiver hands it over.
 pub(crate) struct Push {
@@ -75,6 +80,7 @@ pub(crate) struct Pusher {
     pub(crate) rng: Mutex<Rng>,
     pub(crate) compute: Compute,
     pub(crate) metrics: Metrics,
+    pub(crate) debug: Arc<SpanDebug>,
     pub(crate) shares: Arc<FairShares>,
     /// `distributor.max_attribute_bytes`.
     pub(crate) max_attribute_bytes: u64,
@@ -129,7 +135,15 @@ impl Pusher {
         }
         let ours = Deadline::after(ACK_TIMEOUT);
         let deadline = deadline.map_or(ours, |theirs| theirs.min(ours));
-        self.admit(&tenant, body.len(), spans, limits, deadline).await?;
+        if let Err(refused) = self.admit(&tenant, body.len(), spans, limits, deadline).await {
+            if refused.kind() == Kind::SlowDown && self.debug.tells_discarded() {
+                let (debug, tenant, pinned) = (Arc::clone(&self.debug), tenant.clone(), body.len());
+                let tell = move || debug.discarded(&tenant, RATE_LIMITED, &body);
+                // Lines for debugging; without room on the pool there are none.
+                self.compute.run(pinned, tell).await.ok();
+            }
+            return Err(refused.into());
+        }
         self.metrics.received(&tenant, body.len(), spans);
 
         let record = Record {
@@ -142,6 +156,8 @@ impl Pusher {
             own => own,
         };
         let work = Slicing {
+            tenant: tenant.clone(),
+            debug: Arc::clone(&self.debug),
             body,
             reservation,
             record,
@@ -179,7 +195,7 @@ impl Pusher {
         let answer = self.admission.try_ask(admit, deadline).map_err(|refused| overloaded(refused.status))?;
         let admitted = answer.await.map_err(|status| Error::retry(status.message()))?;
         admitted.map_err(|refused| {
-            self.metrics.discarded(tenant, "rate_limited", spans);
+            self.metrics.discarded(tenant, RATE_LIMITED, spans);
             let hint = Some(self.retry_after).filter(|after| !after.is_zero() && limits.retry_info_enabled());
             Error::slow_down(refused.to_string(), hint)
         })
@@ -204,7 +220,7 @@ impl Pusher {
                 error.into()
             }
             PrepareError::TraceTooLarge { .. } => {
-                self.metrics.discarded(tenant, "trace_too_large", spans);
+                self.metrics.discarded(tenant, TRACE_TOO_LARGE, spans);
                 Error::fix_request(error.to_string()).into()
             }
             PrepareError::Overloaded(error) => Refusal::Error(log_error(error)),
@@ -300,6 +316,8 @@ pub(crate) fn log_error(error: vivace_log::Error) -> Error {
 
 /// The part of the work that is compute: it waits for nothing.
 struct Slicing {
+    tenant: TenantId,
+    debug: Arc<SpanDebug>,
     body: Bytes,
     reservation: Reservation,
     /// Tenant and time; the value is what is missing.
@@ -331,8 +349,18 @@ enum PrepareError {
 impl Slicing {
     fn run(self) -> Result<Prepared, PrepareError> {
         let limits = slicer::Limits { max_attribute_bytes: self.max_attribute_bytes };
-        let sliced = slicer::slice(&self.body, &limits).map_err(PrepareError::Slice)?;
-        let records = self.records(&sliced, MAX_RECORD_BYTES)?;
+        self.debug.received(&self.tenant, &self.body);
+        let sliced = slicer::slice(&self.body, &limits).map_err(|error| {
+            if let Some(reason) = error.discard_reason() {
+                self.debug.discarded(&self.tenant, reason, &self.body);
+            }
+            PrepareError::Slice(error)
+        })?;
+        let records = self.records(&sliced, MAX_RECORD_BYTES).inspect_err(|error| {
+            if matches!(error, PrepareError::TraceTooLarge { .. }) {
+                self.debug.discarded(&self.tenant, TRACE_TOO_LARGE, &self.body);
+            }
+        })?;
         let (traces, truncated, repaired) = (sliced.traces().len(), sliced.truncated(), sliced.repaired());
         drop(sliced);
         // The body is no longer needed, and nothing of the budget is held for it while the log waits for its disk.
@@ -395,8 +423,10 @@ mod tests {
     use vivace_protocol::otlp::collector::ExportTraceServiceRequest;
     use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
     use vivace_protocol::tempopb::PushBytesRequest;
+    use vivace_runtime::metrics::Registry;
 
     use super::*;
+    use crate::config::Config;
     use crate::reservation::tests::reservation;
 
     fn request(traces: u8, name_bytes: usize) -> Bytes {
@@ -413,6 +443,8 @@ mod tests {
 
     fn slicing(body: Bytes, budget: &Budget) -> Slicing {
         Slicing {
+            tenant: TenantId::single(),
+            debug: Arc::new(SpanDebug::new(&Config::default(), &Registry::new())),
             body,
             reservation: reservation(budget),
             record: Record { tenant: Bytes::from_static(b"t"), ..Record::default() },

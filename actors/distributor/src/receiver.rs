@@ -21,7 +21,8 @@ use hyper_util::server::conn::auto;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use vivace_runtime::tls::{Socket, Tls};
 use vivace_runtime::{Cx, Failure, Part};
 
 use crate::reply::Reply;
@@ -70,6 +71,8 @@ pub(crate) struct Listening<A> {
     pub(crate) listener: Arc<Mutex<Option<std::net::TcpListener>>>,
     pub(crate) answers: Arc<A>,
     pub(crate) options: ConnectionOptions,
+    /// Plain text without it.
+    pub(crate) tls: Option<Tls>,
     /// Where connections run.
     pub(crate) servers: tokio::runtime::Handle,
     /// All connections, those from before a restart included.
@@ -86,6 +89,7 @@ impl<A> Clone for Listening<A> {
             listener: Arc::clone(&self.listener),
             answers: Arc::clone(&self.answers),
             options: self.options,
+            tls: self.tls.clone(),
             servers: self.servers.clone(),
             connections: self.connections.clone(),
             stop: self.stop.clone(),
@@ -144,6 +148,8 @@ impl<A: Answers> Listening<A> {
             return Ok(());
         };
         let listener = TcpListener::from_std(listener)?;
+        let following = self.tls.clone().map(|tls| tls.follow(self.stop.clone()));
+        let _following = following.map(|following| AbortOnDropHandle::new(tokio::spawn(following)));
         while let Some(accepted) = self.stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => self.connect(stream, peer),
@@ -175,6 +181,13 @@ impl<A: Answers> Listening<A> {
 
     /// Serves one connection to its end.
     async fn serve(&self, stream: TcpStream) -> Result<(), String> {
+        let stream = match &self.tls {
+            None => Socket::Plain(stream),
+            Some(tls) => match self.stop.run_until_cancelled(tls.accept(stream)).await {
+                Some(shaken) => shaken.map_err(|error| format!("TLS handshake failed: {error}"))?,
+                None => return Ok(()),
+            },
+        };
         let service = service_fn(|request| {
             let answers = Arc::clone(&self.answers);
             let stopping = self.stop.is_cancelled();

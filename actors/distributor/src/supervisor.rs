@@ -16,12 +16,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vivace_log::{Log, Partition, Progress};
 use vivace_runtime::metrics::Registry;
+use vivace_runtime::tls::{Tls, TlsError};
 use vivace_runtime::{
     Bounds, Child, Clock, Compute, Listen, ListenError, Network, Placement, Restart, Rng, Supervisor,
 };
 
 use crate::admission::{self, Admission};
 use crate::config::{Config, GrpcReceiverConfig, OtlpHttpConfig, Receiver as ReceiverConfig};
+use crate::debug::SpanDebug;
 use crate::intake::Intake;
 use crate::limits::TenantLimits;
 use crate::metrics::Metrics;
@@ -70,6 +72,9 @@ pub enum StartError {
     /// The port is taken, or the address is not ours; the configuration key is in the text.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// TLS of a receiver; the configuration key is in the text.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A key holds what cannot be used.
     #[error("{key}: {what}")]
     Config {
@@ -120,6 +125,7 @@ impl Distributor {
             metrics,
             placement,
         } = wiring;
+        let debug = Arc::new(SpanDebug::new(&config, &metrics));
         let metrics = Metrics::new(&metrics);
         let admission = Child::<Admission>::new("admission", Bounds::messages(admission::MAILBOX));
         let pusher = Arc::new(Pusher {
@@ -132,6 +138,7 @@ impl Distributor {
             rng: Mutex::new(rng),
             compute,
             metrics: metrics.clone(),
+            debug,
             shares: Arc::default(),
             max_attribute_bytes: config.max_attribute_bytes,
             artificial_delay: config.artificial_delay.get(),
@@ -209,7 +216,7 @@ struct Plan {
 impl Plan {
     fn otlp_grpc(&mut self, id: &str, config: &GrpcReceiverConfig) -> Result<(), StartError> {
         let key = format!("distributor.receivers.{id}.protocols.grpc");
-        refuse_tls(&key, config.tls.get().is_some())?;
+        let tls = config.tls.get().map(|tls| crate::tls::open(format!("{key}.tls"), tls)).transpose()?;
         let parameters = &config.keepalive.server_parameters;
         let or = |configured: Duration, default| if configured.is_zero() { default } else { configured };
         let age = or(parameters.max_connection_age.get(), Duration::MAX);
@@ -222,12 +229,12 @@ impl Plan {
             ..ConnectionOptions::default()
         };
         let answers = OtlpGrpc::new(self.intake.intake(id, "grpc"), config.max_recv_msg_size_mib);
-        self.listen("otlp_grpc", id, &key, &config.endpoint, &config.transport, answers, options)
+        self.listen("otlp_grpc", id, &key, &config.endpoint, &config.transport, answers, (options, tls))
     }
 
     fn otlp_http(&mut self, id: &str, config: &OtlpHttpConfig) -> Result<(), StartError> {
         let key = format!("distributor.receivers.{id}.protocols.http");
-        refuse_tls(&key, config.tls.get().is_some())?;
+        let tls = config.tls.get().map(|tls| crate::tls::open(format!("{key}.tls"), tls)).transpose()?;
         let head_timeout = config.read_header_timeout.get().max(config.idle_timeout.get());
         let options = ConnectionOptions {
             head_timeout: Some(head_timeout).filter(|timeout| !timeout.is_zero()),
@@ -237,7 +244,7 @@ impl Plan {
         };
         let answers = OtlpHttp::new(self.intake.intake(id, "http"), config)
             .map_err(|what| StartError::Config { key: key.clone(), what })?;
-        self.listen("otlp_http", id, &key, &config.endpoint, &config.transport, answers, options)
+        self.listen("otlp_http", id, &key, &config.endpoint, &config.transport, answers, (options, tls))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two callers name each of them once")]
@@ -249,7 +256,7 @@ impl Plan {
         endpoint: &str,
         transport: &str,
         answers: A,
-        options: ConnectionOptions,
+        (options, tls): (ConnectionOptions, Option<Tls>),
     ) -> Result<(), StartError> {
         let listen = address(format!("{key}.endpoint"), endpoint, network(key, transport)?)?;
         let listener = listen.bind()?;
@@ -264,6 +271,7 @@ impl Plan {
             listener: Arc::new(Mutex::new(Some(listener))),
             answers: Arc::new(answers),
             options,
+            tls,
             servers: self.servers.clone(),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -276,15 +284,6 @@ impl Plan {
         }));
         Ok(())
     }
-}
-
-/// A key that protects must not be passed over in silence.
-fn refuse_tls(key: &str, configured: bool) -> Result<(), StartError> {
-    if configured {
-        let what = "TLS of receivers is not available yet; end it in a proxy before the receiver".to_owned();
-        return Err(StartError::Config { key: format!("{key}.tls"), what });
-    }
-    Ok(())
 }
 
 fn network(key: &str, transport: &str) -> Result<Network, StartError> {

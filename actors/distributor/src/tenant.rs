@@ -40,6 +40,9 @@ pub(crate) fn skip_metrics(headers: &HeaderMap) -> bool {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use http::HeaderValue;
     use vivace_protocol::Kind;

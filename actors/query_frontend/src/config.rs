@@ -140,6 +140,8 @@ vivace_runtime::config_struct! {
         pub streaming_shards: u64 = 200,
         /// Steps in one answer.
         pub max_intervals: u64 = 10_000,
+        /// Memory of the series of one query while they are added up; more is an error. 0 means without limit. Vivace only.
+        pub max_series_bytes: u64 = 268_435_456,
     }
 }
 
@@ -178,6 +180,14 @@ pub enum ConfigError {
         /// What is allowed.
         range: &'static str,
     },
+    /// A pattern that is no regular expression.
+    #[error("query_frontend.url_deny_list: {pattern:?} is no regular expression: {reason}")]
+    Pattern {
+        /// As written.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Queries would skip data that live-stores alone have.
     #[error(
         "query_frontend.query_end_cutoff ({cutoff}) must not exceed query_frontend.search.query_backend_after ({after})"
@@ -209,6 +219,11 @@ impl Config {
                 return Err(ConfigError::Range { key, value, range: "above 0" });
             }
         }
+        for pattern in &self.url_deny_list {
+            if let Err(error) = regex::Regex::new(pattern) {
+                return Err(ConfigError::Pattern { pattern: pattern.clone(), reason: error.to_string() });
+            }
+        }
         if !(2..=100_000).contains(&self.trace_by_id.query_shards) {
             let value = self.trace_by_id.query_shards;
             return Err(ConfigError::Range { key: "trace_by_id.query_shards", value, range: "2 to 100000" });
@@ -233,5 +248,7 @@ mod tests {
             Config { trace_by_id, ..Config::default() }.validate().unwrap_err().to_string(),
             "query_frontend.trace_by_id.query_shards is 1, allowed is 2 to 100000"
         );
+        let pattern = Config { url_deny_list: vec!["(".to_owned()], ..Config::default() };
+        assert!(pattern.validate().unwrap_err().to_string().starts_with("query_frontend.url_deny_list: \"(\""));
     }
 }

@@ -1,10 +1,13 @@
 #![doc = include_str!("../README.md")]
 
 mod api;
+mod collected;
 pub mod config;
 mod coverage;
+mod explain;
 mod limits;
 mod merge;
+mod over_http;
 mod params;
 mod planner;
 mod queue;
@@ -14,5 +17,9 @@ mod tenant;
 
 pub use config::Config;
 pub use limits::Limits;
+pub use over_http::grpc_over_http;
 pub use planner::Queriers;
-pub use supervisor::{Setup, add};
+pub use supervisor::{Served, Setup, add};
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,9 @@ pub trait Limits: Send + Sync {
     /// Longest time range of a search; zero means that the process's own applies. Key `read.max_search_duration`.
     fn max_search_duration(&self, tenant: &TenantId) -> Duration;
 
+    /// Longest time range of a metrics query; zero means that the process's own applies. Key `read.max_metrics_duration`.
+    fn max_metrics_duration(&self, tenant: &TenantId) -> Duration;
+
     /// Bytes of an answer of tag names or values; 0 is no limit. Key `read.max_bytes_per_tag_values_query`.
     fn max_bytes_per_tag_values_query(&self, tenant: &TenantId) -> usize;
 

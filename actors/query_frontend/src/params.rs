@@ -40,6 +40,21 @@ impl Params {
             .map_err(|why| bad(format!("invalid {name}: strconv.ParseUint: parsing {}: {why}", quote(text))))
     }
 
+    /// From names and values that are decoded already; empty values count as absent.
+    pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        Self(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// A truth value as Go reads it.
+    pub(crate) fn bool(&self, name: &str) -> Result<Option<bool>, BadParam> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        match text {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Some(true)),
+            "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Some(false)),
+            _ => Err(bad(format!("invalid {name}: strconv.ParseBool: parsing {}: invalid syntax", quote(text)))),
+        }
+    }
+
     /// A signed 64-bit number.
     pub(crate) fn i64(&self, name: &str) -> Result<Option<i64>, BadParam> {
         let Some(text) = self.get(name) else { return Ok(None) };
@@ -93,6 +108,12 @@ fn decode(text: &str) -> String {
         at += 1;
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Percent-encoding undone, where there is any left.
+pub(crate) fn unescape(text: &str) -> String {
+    // A plus is a plus in a path.
+    if text.contains('%') { decode(&text.replace('+', "%2B")) } else { text.to_owned() }
 }
 
 /// A window in whole seconds since the epoch.
@@ -192,7 +213,7 @@ fn flex(params: &Params, name: &str) -> Result<Option<u32>, BadParam> {
 }
 
 /// Seconds since the epoch of an RFC3339 time, fractions dropped.
-fn rfc3339(text: &str) -> Option<u64> {
+pub(crate) fn rfc3339(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
     let bytes = text.as_bytes();
     if bytes.len() < 20 || bytes[4] != b'-' || bytes[7] != b'-' || !matches!(bytes[10], b'T' | b't' | b' ') {
@@ -224,6 +245,9 @@ fn rfc3339(text: &str) -> Option<u64> {
         365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 1 - 719_468;
     u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second - offset).ok()
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests {

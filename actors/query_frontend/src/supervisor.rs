@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use vivace_runtime::{Bounds, Child, Clock, Placement, Restart, Supervisor};
+use regex::Regex;
+use tonic::server::NamedService;
+use vivace_runtime::{Bounds, Child, Clock, Failure, Placement, Restart, Supervisor};
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::limits::Limits;
-use crate::planner::{Planner, Queriers};
+use crate::planner::{BlockLists, Planner, Queriers};
 use crate::queue::Queue;
 
 /// What a query-frontend is made of.
@@ -36,8 +38,23 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What is to be served: the API over HTTP, and the streaming one over gRPC.
+pub struct Served {
+    /// For the HTTP port.
+    pub http: Router,
+    /// For the gRPC port. It has no fallback, so that it can be merged with other services.
+    pub grpc: Router,
+}
+
 /// Adds the query-frontend below `parent`, and gives the routes of its API.
-pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) -> Router {
+///
+/// # Errors
+/// A pattern of `url_deny_list` is none.
+pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) -> Result<Served, Failure> {
+    let denied = setup.config.url_deny_list.iter().map(|pattern| {
+        Regex::new(pattern).map_err(|error| Failure::new(format!("query_frontend.url_deny_list: {pattern:?}: {error}")))
+    });
+    let denied = denied.collect::<Result<_, _>>()?;
     let component =
         parent.component("query-frontend", Restart::default().at_most(2, Duration::from_secs(300)), placement);
     let queue = Child::<Queue>::new("queue", Bounds::messages(65_536))
@@ -53,6 +70,14 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) -> Router {
         queriers: setup.queriers,
         queue: enter,
         clock: setup.clock,
+        block_lists: BlockLists::default(),
     };
-    Api(Arc::new(planner)).router(&setup.prefix)
+    let api = Api { planner: Arc::new(planner), denied };
+    let streaming = api.clone().streaming();
+    let grpc = Router::new().route_service(&format!("/{}/{{*method}}", name(&streaming)), streaming);
+    Ok(Served { http: api.router(&setup.prefix), grpc })
+}
+
+fn name<S: NamedService>(_service: &S) -> &'static str {
+    S::NAME
 }

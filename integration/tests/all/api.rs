@@ -149,7 +149,7 @@ fn wrong_requests_get_the_status_and_the_words_that_clients_know() {
         (
             "/status/nothing",
             404,
-            "there is no /status/nothing; there are version, services, endpoints, config, actors\n",
+            "there is no /status/nothing; there are version, services, endpoints, runtime_config, config, actors, overrides, log_level\n",
         ),
         ("/status/config?mode=zz", 500, "unknown value for mode query parameter: zz\n"),
     ];

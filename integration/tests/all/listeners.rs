@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use vivace_integration::http;
 use vivace_integration::process::Setup;
+use vivace_integration::skip;
 
 #[test]
 fn every_wildcard_takes_ipv4_and_ipv6() {
     let v6 = TcpListener::bind("[::1]:0").is_ok();
-    assert!(v6 || std::env::var("CI").is_err(), "this machine has no IPv6, so CI cannot say anything about it");
+    if !v6 {
+        skip::skip("the IPv6 half of listening on every wildcard: this machine has no IPv6");
+    }
     for address in ["", "::", "::0", "'[::]'"] {
         let dir = tempfile::tempdir().unwrap();
         let mut setup = Setup::new(dir.path());

@@ -3,10 +3,15 @@
 
 mod api;
 mod compaction;
+mod coverage;
 mod crash;
 mod dependencies;
 mod ingest;
+mod limits;
 mod listeners;
 mod overload;
+mod panics;
+mod query_cli;
+mod rings;
 mod shutdown;
 mod syscalls;

@@ -34,7 +34,8 @@ fn sigterm_under_load_drains_and_exits_cleanly() {
     let blocks = std::fs::read_dir(dir.path().join("data/blocks/single-tenant")).unwrap().count();
     assert!(blocks >= 1, "the drain leaves blocks");
     let node = setup.start().unwrap();
-    let checked = book.verify(&book.sample(60, 60), node.addr("http").unwrap(), &Template::new(seed, 120), 1).unwrap();
+    let checked =
+        book.verify(&book.sample(60, 60), node.addr("http").unwrap(), &Template::new(seed, crash::SPANS), 1).unwrap();
     assert!(checked > 100, "only {checked} traces were acknowledged");
     let (status, _, log) = node.stop().unwrap();
     assert!(status.success());

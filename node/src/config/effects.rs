@@ -16,12 +16,13 @@ use Effect::{Effective, Never, NotYet};
 const ONE_PROCESS: &str = "only the single process (target all) is there";
 const NO_GO: &str = "there is no Go runtime";
 const GOSSIP: &str = "liveness and news come from another protocol (SWIM)";
+const STANDING: &str = "members to join are looked up and tried for ever";
 const RINGS: &str = "rings live in gossip, not in another store";
 const NO_STREAMS: &str = "the receivers of this type are not there";
 const LOCAL_ONLY: &str = "only the backend local is there";
 const NO_GENERATOR: &str = "the metrics-generator is not there";
 const NO_KAFKA: &str = "the log is local; Kafka is not there";
-const NO_TLS: &str = "TLS on listeners is not there";
+const NO_CA: &str = "a listener verifies its clients by client_ca_file alone";
 const LIBRARY: &str = "the server has nothing like it";
 const LEGACY_CACHE: &str = "deprecated in Tempo; use `cache`";
 const NO_CACHE: &str = "caches outside the process are not there";
@@ -32,7 +33,7 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("auth_enabled", Effective),
     ("multitenancy_enabled", Effective),
     ("shutdown_delay", Effective),
-    ("stream_over_http_enabled", NotYet("queries over gRPC are not there")),
+    ("stream_over_http_enabled", Effective),
     ("http_api_prefix", Effective),
     ("enable_go_runtime_metrics", Never(NO_GO)),
     ("span_profiling", Never(NO_GO)),
@@ -47,12 +48,17 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("server.grpc_listen_network", Effective),
     ("server.grpc_listen_address", Effective),
     ("server.grpc_listen_port", Effective),
-    ("server.tls_cipher_suites", NotYet(NO_TLS)),
-    ("server.tls_min_version", NotYet(NO_TLS)),
-    ("server.http_tls_config", NotYet(NO_TLS)),
-    ("server.grpc_tls_config", NotYet(NO_TLS)),
+    ("server.tls_cipher_suites", Effective),
+    ("server.tls_min_version", Effective),
+    ("server.http_tls_config", Effective),
+    ("server.grpc_tls_config", Effective),
     ("server.graceful_shutdown_timeout", Effective),
     ("server.http_listen_conn_limit", Effective),
+    ("server.grpc_listen_conn_limit", Effective),
+    ("server.http_server_read_header_timeout", Effective),
+    ("server.http_server_idle_timeout", Effective),
+    ("server.grpc_server_max_connection_age", Effective),
+    ("server.grpc_server_max_connection_age_grace", Effective),
     ("server.register_instrumentation", Effective),
     ("server.grpc_server_max_recv_msg_size", NotYet("messages between components have a fixed bound")),
     ("server.grpc_server_max_send_msg_size", NotYet("messages between components have a fixed bound")),
@@ -64,11 +70,19 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("internal_server", NotYet("the second server is not there")),
     // Writes.
     ("distributor", NotYet("this part of the distributor is not there")),
-    ("distributor.ring", NotYet(ONE_PROCESS)),
-    ("distributor.override_ring_key", NotYet(ONE_PROCESS)),
+    ("distributor.ring", Effective),
+    ("distributor.ring.kvstore", Never(RINGS)),
+    ("distributor.ring.kvstore.store", Effective),
+    ("distributor.ring.kvstore.prefix", Effective),
+    ("distributor.ring.heartbeat_period", Never(GOSSIP)),
+    ("distributor.override_ring_key", Effective),
     ("distributor.receivers.otlp", Effective),
-    ("distributor.receivers.otlp.protocols.grpc.tls", NotYet(NO_TLS)),
-    ("distributor.receivers.otlp.protocols.http.tls", NotYet(NO_TLS)),
+    ("distributor.receivers.otlp.protocols.grpc.tls.ca_file", Never(NO_CA)),
+    ("distributor.receivers.otlp.protocols.grpc.tls.ca_pem", Never(NO_CA)),
+    ("distributor.receivers.otlp.protocols.grpc.tls.include_system_ca_certs_pool", Never(NO_CA)),
+    ("distributor.receivers.otlp.protocols.http.tls.ca_file", Never(NO_CA)),
+    ("distributor.receivers.otlp.protocols.http.tls.ca_pem", Never(NO_CA)),
+    ("distributor.receivers.otlp.protocols.http.tls.include_system_ca_certs_pool", Never(NO_CA)),
     ("distributor.receivers.otlp.protocols.grpc.auth", Never("authenticators of the collector are not available")),
     ("distributor.receivers.otlp.protocols.http.auth", Never("authenticators of the collector are not available")),
     ("distributor.receivers.otlp.protocols.grpc.middlewares", Never("extensions of the collector are not available")),
@@ -86,6 +100,9 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("distributor.receivers.zipkin", NotYet(NO_STREAMS)),
     ("distributor.receivers.kafka", NotYet(NO_STREAMS)),
     ("distributor.kafka_config", Never("`ingest.kafka` is what counts, as in Tempo")),
+    ("distributor.log_received_spans", Effective),
+    ("distributor.log_discarded_spans", Effective),
+    ("distributor.metric_received_spans", Effective),
     ("distributor.retry_after_on_resource_exhausted", Effective),
     ("distributor.max_attribute_bytes", Effective),
     ("distributor.artificial_delay", Effective),
@@ -97,20 +114,25 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("live_store.complete_block_concurrency", NotYet("one cut is encoded at a time")),
     ("live_store.block_reclaim_grace", Never("there are no local copies of blocks")),
     ("live_store.flush_op_timeout", Never("a cut is tried until its blocks are written")),
-    ("live_store.max_live_traces_bytes", NotYet("memory is bounded by max_block_bytes over all tenants")),
     ("live_store.ring", NotYet(ONE_PROCESS)),
     ("live_store.ring.kvstore", Never(RINGS)),
     ("live_store.ring.kvstore.store", NotYet(ONE_PROCESS)),
+    ("live_store.ring.kvstore.prefix", Effective),
+    ("live_store.ring.instance_id", Effective),
+    ("live_store.ring.instance_zone", Effective),
     ("live_store.ring.heartbeat_period", Never(GOSSIP)),
     ("live_store.partition_ring", NotYet(ONE_PROCESS)),
     ("live_store.partition_ring.kvstore", Never(RINGS)),
     ("live_store.partition_ring.kvstore.store", NotYet(ONE_PROCESS)),
-    ("live_store.metrics", NotYet("metrics queries are not there")),
-    ("live_store.shutdown_marker_dir", NotYet(ONE_PROCESS)),
+    ("live_store.partition_ring.kvstore.prefix", Effective),
+    ("live_store.partition_ring.min_partition_owners_count", Effective),
+    ("live_store.partition_ring.min_partition_owners_duration", Effective),
+    ("live_store.metrics", NotYet("recent data is one source of metrics queries")),
+    ("live_store.shutdown_marker_dir", Effective),
     ("live_store.readiness_target_lag", NotYet(ONE_PROCESS)),
     ("live_store.readiness_max_wait", NotYet(ONE_PROCESS)),
     ("live_store.fail_on_high_lag", NotYet(ONE_PROCESS)),
-    ("live_store.remove_owner_on_shutdown", NotYet(ONE_PROCESS)),
+    ("live_store.remove_owner_on_shutdown", Effective),
     ("live_store_client", NotYet(ONE_PROCESS)),
     ("live_store_client.remote_timeout", Never("not used in Tempo either")),
     ("block_builder", NotYet(ONE_PROCESS)),
@@ -144,8 +166,27 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("query_frontend.max_query_expression_size_bytes", Effective),
     ("query_frontend.query_end_cutoff", Effective),
     ("query_frontend.require_complete", Effective),
-    ("query_frontend.metrics", NotYet("metrics queries are not there")),
-    ("query_frontend.mcp_server", NotYet("access for language models is not there")),
+    ("query_frontend.url_deny_list", Effective),
+    ("query_frontend.max_grpc_streaming_packet_size", Effective),
+    ("query_frontend.trace_by_id.query_shards", Effective),
+    ("query_frontend.trace_by_id.concurrent_shards", Effective),
+    ("query_frontend.trace_by_id.blocks_per_shard", Effective),
+    ("query_frontend.trace_by_id.span_pruning_enabled", Effective),
+    ("query_frontend.trace_by_id.span_pruning_enabled_by_default", Effective),
+    ("query_frontend.metrics.concurrent_jobs", Effective),
+    ("query_frontend.metrics.target_bytes_per_job", Effective),
+    ("query_frontend.metrics.max_duration", Effective),
+    ("query_frontend.metrics.max_exemplars", Effective),
+    ("query_frontend.metrics.max_response_series", Effective),
+    ("query_frontend.metrics.max_intervals", Effective),
+    ("query_frontend.metrics.max_series_bytes", Effective),
+    (
+        "query_frontend.metrics.query_backend_after",
+        NotYet("recent data says which blocks it holds, whatever their age"),
+    ),
+    ("query_frontend.metrics.interval", NotYet("jobs are cut by bytes")),
+    ("query_frontend.metrics.streaming_shards", NotYet("changes are told as jobs end")),
+    ("query_frontend.mcp_server.enabled", Effective),
     ("query_frontend.rf1_after", Never("deprecated in Tempo and ignored there too")),
     // Storage.
     ("storage.trace", NotYet("this part of the storage is not there")),
@@ -158,14 +199,9 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("storage.trace.wal", NotYet("blocks in the making are kept below live_store.wal.path")),
     ("storage.trace.blocklist_poll", Effective),
     ("storage.trace.block", Effective),
-    ("storage.trace.block.version", NotYet("blocks are written as vParquet5; vParquet4 is read")),
     (
-        "storage.trace.block.bloom_filter_false_positive",
-        NotYet("bloom filters have Tempo's default size and sharpness"),
-    ),
-    (
-        "storage.trace.block.bloom_filter_shard_size_bytes",
-        NotYet("bloom filters have Tempo's default size and sharpness"),
+        "storage.trace.block.version",
+        NotYet("new blocks are vParquet5 whatever this says; blocks of vParquet4 are read, those of vParquet3 are not"),
     ),
     ("storage.trace.search", Never("blocks are read by another reader, in pieces of its own choice")),
     ("storage.trace.cache", Never(LEGACY_CACHE)),
@@ -194,12 +230,13 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("overrides.defaults.ingestion.burst_size_bytes", Effective),
     ("overrides.defaults.ingestion.rate_strategy", Effective),
     ("overrides.defaults.ingestion.artificial_delay", Effective),
-    ("overrides.defaults.ingestion.max_traces_per_user", NotYet("live traces are bounded by their bytes")),
+    ("overrides.defaults.ingestion.max_traces_per_user", Effective),
     ("overrides.defaults.ingestion.max_global_traces_per_user", Never("not enforced in Tempo either")),
     ("overrides.defaults.ingestion.max_attribute_bytes", Effective),
     ("overrides.defaults.ingestion.retry_info_enabled", Effective),
     ("overrides.defaults.global.max_bytes_per_trace", Effective),
     ("overrides.defaults.read.max_search_duration", Effective),
+    ("overrides.defaults.read.max_metrics_duration", Effective),
     ("overrides.defaults.read.max_bytes_per_tag_values_query", Effective),
     ("overrides.defaults.read.left_pad_trace_ids", Effective),
     ("overrides.defaults.compaction.block_retention", Effective),
@@ -209,23 +246,28 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("overrides.defaults.metrics_generator.ring_size", Never("not used in Tempo either")),
     ("metrics_generator", NotYet(NO_GENERATOR)),
     // Cluster.
-    ("memberlist", NotYet(ONE_PROCESS)),
-    ("memberlist.randomize_node_name", Never(GOSSIP)),
-    ("memberlist.stream_timeout", Never(GOSSIP)),
-    ("memberlist.retransmit_factor", Never(GOSSIP)),
-    ("memberlist.pull_push_interval", Never(GOSSIP)),
+    ("memberlist", Effective),
+    ("memberlist.gossip_interval", Never(GOSSIP)),
+    ("memberlist.gossip_nodes", Never(GOSSIP)),
     ("memberlist.gossip_to_dead_nodes_time", Never(GOSSIP)),
     ("memberlist.dead_node_reclaim_time", Never(GOSSIP)),
     ("memberlist.compression_enabled", Never(GOSSIP)),
     ("memberlist.compression_algorithm", Never(GOSSIP)),
+    ("memberlist.notify_interval", Never(GOSSIP)),
     ("memberlist.received_messages_queue_size", Never(GOSSIP)),
     ("memberlist.processed_messages_queue_size", Never(GOSSIP)),
+    ("memberlist.left_ingesters_timeout", Never(GOSSIP)),
     ("memberlist.obsolete_entries_timeout", Never(GOSSIP)),
+    ("memberlist.broadcast_timeout_for_local_updates_on_shutdown", Never(GOSSIP)),
     ("memberlist.watch_prefix_buffer_size", Never(GOSSIP)),
-    ("memberlist.packet_dial_timeout", Never(GOSSIP)),
-    ("memberlist.packet_write_timeout", Never(GOSSIP)),
     ("memberlist.max_concurrent_writes", Never(GOSSIP)),
     ("memberlist.acquire_writer_timeout", Never(GOSSIP)),
+    ("memberlist.abort_if_cluster_fast_join_fails", Never(STANDING)),
+    ("memberlist.abort_if_cluster_fast_join_fails_min_nodes", Never(STANDING)),
+    ("memberlist.rejoin_interval", Never(STANDING)),
+    ("memberlist.rejoin_seed_nodes", Never(STANDING)),
+    ("memberlist.zone_aware_routing", NotYet("gossip has nothing like it")),
+    ("memberlist.propagation_delay_tracker", NotYet("gossip has nothing like it")),
 ];
 
 /// The entry that decides about a key.
@@ -295,7 +337,8 @@ mod tests {
         assert_eq!(effect_of("server.http_listen_port"), Effective);
         assert!(matches!(effect_of("server.proxy_protocol_enabled"), NotYet(_)));
         assert_eq!(effect_of("distributor.receivers.otlp/b.protocols.grpc.endpoint"), Effective);
-        assert!(matches!(effect_of("distributor.receivers.otlp/b.protocols.grpc.tls"), NotYet(_)));
+        assert_eq!(effect_of("distributor.receivers.otlp/b.protocols.grpc.tls.cert_file"), Effective);
+        assert!(matches!(effect_of("distributor.receivers.otlp/b.protocols.grpc.tls.ca_file"), Never(_)));
         assert!(matches!(effect_of("distributor.receivers.zipkin.endpoint"), NotYet(_)));
     }
 

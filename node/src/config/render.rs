@@ -1,6 +1,9 @@
 //! The configuration as YAML, as `/status/config` shows it. Secrets are masked.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
+use vivace_runtime::config::Limits;
 
 use super::Config;
 
@@ -42,6 +45,27 @@ pub fn render(config: &Config, mode: Mode) -> String {
         Mode::Diff => difference(&tree(config), &tree(&Config::default())).unwrap_or_else(|| Value::Object(Map::new())),
     };
     format!("---\n{}", yaml(&tree))
+}
+
+/// One tenant's limits as YAML.
+pub fn render_limits(limits: &Limits) -> String {
+    yaml(&tree(limits))
+}
+
+/// The entries of the per-tenant file as a YAML document; with [`Mode::Diff`] only what differs from the defaults.
+///
+/// # Errors
+/// Entries have no [`Mode::Defaults`].
+pub fn render_entries(entries: &[(String, Arc<Limits>)], defaults: &Limits, mode: Mode) -> Result<String, UnknownMode> {
+    let base = tree(defaults);
+    let entry = |limits: &Limits| match mode {
+        Mode::Full => Ok(tree(limits)),
+        Mode::Diff => Ok(difference(&tree(limits), &base).unwrap_or_else(|| Value::Object(Map::new()))),
+        Mode::Defaults => Err(UnknownMode("defaults".to_owned())),
+    };
+    let entries: Result<Map<String, Value>, _> =
+        entries.iter().map(|(tenant, limits)| Ok((tenant.clone(), entry(limits)?))).collect();
+    Ok(format!("---\n{}", yaml(&serde_json::json!({ "overrides": entries? }))))
 }
 
 /// A value as YAML.
@@ -127,6 +151,20 @@ mod tests {
         assert!(text.contains("server:\n    http_listen_port: 80\n"), "{text}");
         assert!(text.contains("********") && !text.contains("hunter2"), "{text}");
         assert_eq!(changed(&config), ["server.http_listen_port", "storage.trace.s3.secret_key"]);
+    }
+
+    #[test]
+    fn entries_of_tenants_are_shown_whole_or_as_their_difference() {
+        let mut own = Limits::default();
+        own.ingestion.rate_limit_bytes = 5;
+        let entries = [("a".to_owned(), Arc::new(own)), ("b".to_owned(), Arc::new(Limits::default()))];
+        let shown = |mode| render_entries(&entries, &Limits::default(), mode).unwrap();
+        assert_eq!(
+            shown(Mode::Diff),
+            "---\noverrides:\n    a:\n        ingestion:\n            rate_limit_bytes: 5\n    b: {}\n"
+        );
+        assert!(shown(Mode::Full).contains("            burst_size_bytes: 30000000\n"), "{}", shown(Mode::Full));
+        assert_eq!(render_entries(&[], &Limits::default(), Mode::Full).unwrap(), "---\noverrides: {}\n");
     }
 
     #[test]

@@ -48,6 +48,13 @@ pub fn tag_values_for_models(answer: &SearchTagValuesV2Response) -> Vec<u8> {
     out
 }
 
+/// One attribute's value.
+pub fn any_value_for_models(value: Option<&AnyValue>) -> Vec<u8> {
+    let mut out = Vec::new();
+    any(&mut out, value);
+    out
+}
+
 fn metadata_metrics(out: &mut Vec<u8>, metrics: Option<&MetadataMetrics>) {
     let mut object = Object::begin(out);
     if let Some(metrics) = metrics {

@@ -161,6 +161,48 @@ async fn a_factory_that_fails_is_tried_again_with_backoff() {
     assert!(root.drain(LONG).await);
 }
 
+#[actix::test]
+async fn a_factory_that_panics_is_caught_and_tried_again() {
+    let clock = FakeClock::default();
+    let root = Supervisor::root("root", Arc::new(clock.clone()), Placement::Here);
+    let mut attempts = 0;
+    root.add(Child::<Fragile>::new("late", Bounds::messages(1)), move |_| {
+        attempts += 1;
+        assert!(attempts > 1, "not yet");
+        Ok(Fragile::default())
+    });
+    root.start();
+    until(|| clock.sleepers() == 1).await;
+    clock.advance(LONG);
+    root.running().await.unwrap();
+    let error = root.outline().children[0].last_error.clone().unwrap();
+    assert!(error.contains("panic") && error.contains("not yet"), "{error}");
+    assert!(root.drain(LONG).await);
+}
+
+#[actix::test]
+async fn what_waits_behind_a_panic_stays_within_the_bound_and_is_handled_by_the_next_life() {
+    let clock = FakeClock::default();
+    let root = Supervisor::root("root", Arc::new(clock.clone()), Placement::Here);
+    let child = Child::<Fragile>::new("fragile", Bounds::messages(4)).restart(Restart::forever().waiting());
+    let mailbox = child.mailbox();
+    root.add(child, |_| Ok(Fragile::default()));
+    root.start();
+    let panicking = mailbox.try_ask(Order::Panic, LONG).unwrap();
+    let mut behind: Vec<_> = (0..3).map(|_| mailbox.try_ask(Order::Count, LONG).unwrap()).collect();
+    assert!(mailbox.try_ask(Order::Count, LONG).is_err(), "four are inside");
+    assert_eq!(panicking.await.unwrap_err().code(), Code::Internal);
+    until(|| clock.sleepers() == 1 && mailbox.load().depth == 3).await;
+    behind.push(mailbox.try_ask(Order::Count, LONG).unwrap());
+    let refused = mailbox.try_ask(Order::Count, LONG).err().unwrap();
+    assert_eq!((refused.status.code(), refused.message), (Code::ResourceExhausted, Order::Count));
+    clock.advance(LONG);
+    for (n, answer) in (1..).zip(behind) {
+        assert_eq!(answer.await.unwrap(), n, "in their order, by a part that counts from one");
+    }
+    assert!(root.drain(LONG).await);
+}
+
 /// Collects what its timers and futures report.
 #[derive(Default)]
 struct Timed {

@@ -37,8 +37,10 @@ crate::config_struct! {
         pub rate_limit_bytes: u64 = 30_000_000,
         /// Bytes at once. A single request that is larger is always refused.
         pub burst_size_bytes: u64 = 30_000_000,
-        /// Live traces in one live-store; 0 means without limit. Spans of further traces are dropped and counted.
-        pub max_traces_per_user: u64 = 10_000,
+        /// Live traces in one live-store: traces that got spans within `live_store.max_trace_idle` and are younger than
+        /// `live_store.max_trace_live`. Spans of further traces are dropped and counted as `live_traces_exceeded`, after
+        /// they have been acknowledged; so there is no limit, which 0 means, unless one is set.
+        pub max_traces_per_user: u64 = 0,
         /// Live traces in the whole cluster. Accepted, not enforced.
         pub max_global_traces_per_user: u64 = 0,
         /// Partitions over which a tenant is spread; 0 means all. Fewer keep tenants apart, more spread the load.
@@ -250,7 +252,6 @@ impl Limits {
                 rate_strategy: String::new(),
                 rate_limit_bytes: 0,
                 burst_size_bytes: 0,
-                max_traces_per_user: 0,
                 retry_info_enabled: None,
                 ..IngestionLimits::default()
             },

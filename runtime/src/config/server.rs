@@ -25,9 +25,10 @@ crate::config_struct! {
         pub grpc_collect_max_streams_by_conn: bool = true,
         /// Expect the PROXY protocol on the listeners.
         pub proxy_protocol_enabled: bool = false,
-        /// Cipher suites of both listeners, by their Go names.
+        /// Cipher suites of TLS 1.2 on both listeners, by their Go names, separated by commas. Empty: all that are there.
+        /// Suites of TLS 1.3 are no choice. Weak ones (CBC, RC4, 3DES, RSA key exchange) are not there.
         pub tls_cipher_suites: String = String::new(),
-        /// Oldest TLS version of both listeners: `VersionTLS12` or `VersionTLS13`.
+        /// Oldest TLS version of both listeners: `VersionTLS12` or `VersionTLS13`. Empty: TLS 1.2; nothing older is spoken.
         pub tls_min_version: String = String::new(),
         /// TLS of the HTTP listener.
         pub http_tls_config: ServerTlsConfig = ServerTlsConfig::default(),

@@ -23,9 +23,10 @@ crate::config_struct! {
 }
 
 crate::config_struct! {
-    /// TLS of a listener. Empty: plain text.
+    /// TLS of a listener. Empty: plain text. Files are looked at every 10 s and on SIGHUP; what has changed counts for new
+    /// connections, and what cannot be used leaves the last good.
     pub struct ServerTlsConfig {
-        /// Certificate chain in PEM, inline. Excludes `cert_file`.
+        /// Certificate chain in PEM, inline, the listener's own certificate first. Excludes `cert_file`.
         pub cert: String = String::new(),
         /// Key in PEM, inline. Excludes `key_file`.
         pub key: Secret = Secret::default(),

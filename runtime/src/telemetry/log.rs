@@ -4,7 +4,9 @@
 use std::fmt::{self, Write as _};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -50,7 +52,10 @@ pub enum LogError {
 
 /// Changes the level while the process runs.
 #[derive(Clone)]
-pub struct LogHandle(reload::Handle<Targets, tracing_subscriber::Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<Targets, tracing_subscriber::Registry>,
+    level: Arc<Mutex<String>>,
+}
 
 impl LogHandle {
     /// Sets the level, as for [`init_log`].
@@ -58,7 +63,17 @@ impl LogHandle {
     /// # Errors
     /// The level is wrong; the old one stays.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
-        Ok(self.0.reload(targets(level)?)?)
+        let targets = targets(level)?;
+        let mut current = self.level.lock();
+        self.filter.reload(targets)?;
+        level.clone_into(&mut current);
+        Ok(())
+    }
+
+    /// The level in force, as it was set.
+    #[must_use]
+    pub fn level(&self) -> String {
+        self.level.lock().clone()
     }
 }
 
@@ -73,10 +88,17 @@ impl fmt::Debug for LogHandle {
 /// # Errors
 /// The level is wrong, or logging is set up already.
 pub fn init_log(format: LogFormat, level: &str) -> Result<LogHandle, LogError> {
-    let (filter, handle) = reload::Layer::new(targets(level)?);
+    let (filter, handle) = filter(level)?;
     let lines = tracing_subscriber::fmt::layer().event_format(Lines(format)).with_writer(io::stderr);
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
-    Ok(LogHandle(handle))
+    Ok(handle)
+}
+
+type Filter = reload::Layer<Targets, tracing_subscriber::Registry>;
+
+fn filter(level: &str) -> Result<(Filter, LogHandle), LogError> {
+    let (layer, filter) = reload::Layer::new(targets(level)?);
+    Ok((layer, LogHandle { filter, level: Arc::new(Mutex::new(level.to_owned())) }))
 }
 
 fn targets(level: &str) -> Result<Targets, LogError> {
@@ -133,7 +155,8 @@ fn caller(file: Option<&str>, line: Option<u32>, target: &str) -> String {
 }
 
 /// RFC 3339 in UTC with milliseconds, from the time since the Unix epoch.
-pub(crate) fn timestamp(unix: std::time::Duration) -> String {
+#[must_use]
+pub fn timestamp(unix: std::time::Duration) -> String {
     let seconds = unix.as_secs();
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     // Days to a date in the proleptic Gregorian calendar: eras of 400 years, years beginning in March (H. Hinnant,
@@ -238,10 +261,7 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
-
-    use parking_lot::Mutex;
 
     use super::*;
 
@@ -291,6 +311,28 @@ mod tests {
         assert_eq!(timestamp(Duration::from_millis(951_782_400_007)), "2000-02-29T00:00:00.007Z");
         assert_eq!(timestamp(Duration::from_secs(1_709_251_199)), "2024-02-29T23:59:59.000Z");
         assert_eq!(timestamp(Duration::from_secs(4_107_542_400)), "2100-03-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn the_level_changes_while_lines_are_written_and_a_wrong_one_leaves_it() {
+        let sink = Sink::default();
+        let writer = sink.clone();
+        let (filter, handle) = filter("info").unwrap();
+        let lines =
+            tracing_subscriber::fmt::layer().event_format(Lines(LogFormat::Logfmt)).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(filter).with(lines), || {
+            tracing::debug!("one");
+            handle.set_level("warn,vivace_runtime=debug").unwrap();
+            tracing::debug!("two");
+            assert!(matches!(handle.set_level("a=b=c"), Err(LogError::Level { .. })));
+            assert_eq!(handle.level(), "warn,vivace_runtime=debug");
+            tracing::debug!("three");
+            handle.set_level("error").unwrap();
+            tracing::warn!("four");
+        });
+        let text = String::from_utf8(sink.0.lock().clone()).unwrap();
+        let messages: Vec<_> = text.lines().filter_map(|line| line.split_once(" msg=")).map(|(_, msg)| msg).collect();
+        assert_eq!(messages, ["two", "three"]);
     }
 
     #[test]

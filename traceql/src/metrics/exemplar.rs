@@ -69,12 +69,13 @@ fn mixed(id: &[u8; 16]) -> u64 {
 pub(crate) struct Slots {
     budget: u32,
     start_ns: u64,
-    range_ns: u64,
+    width_ns: u64,
 }
 
 impl Slots {
     pub(crate) fn new(request: &MetricsRequest, budget: u32) -> Self {
-        Self { budget, start_ns: request.start_ns, range_ns: request.end_ns - request.start_ns }
+        let range_ns = request.end_ns - request.start_ns;
+        Self { budget, start_ns: request.start_ns, width_ns: range_ns.div_ceil(u64::from((budget / 2).max(1))) }
     }
 
     pub(crate) fn wanted(&self) -> bool {
@@ -91,9 +92,7 @@ impl Slots {
 
     /// The slot of a span that starts within the range.
     pub(crate) fn of(&self, start_ns: u64) -> u32 {
-        let offset = u128::from(start_ns.saturating_sub(self.start_ns + 1));
-        let slot = offset * u128::from(self.count()) / u128::from(self.range_ns);
-        u32::try_from(slot).unwrap_or(0).min(self.count() - 1)
+        u32::try_from(start_ns.saturating_sub(self.start_ns + 1) / self.width_ns).unwrap_or(0).min(self.count() - 1)
     }
 
     /// Whether a trace could still be shown in a slot; `kept` comes from [`add`](Self::add).

@@ -98,6 +98,10 @@ fn count(cells: &Cells, at: usize) -> f64 {
     cells.counts.get(at).map_or(0.0, |count| *count as f64)
 }
 
+fn all(cells: &Cells) -> u64 {
+    cells.counts.iter().fold(0, |total, count| total.saturating_add(*count))
+}
+
 fn sum(cells: &Cells, at: usize) -> f64 {
     let (sum, error) = (cells.values.get(at).copied().unwrap_or(0.0), cells.errors.get(at).copied().unwrap_or(0.0));
     // What was lost means nothing once the sum is infinite.
@@ -140,8 +144,7 @@ fn quantile_values(leaf: &Leaf, request: &MetricsRequest, group: &Group, q: f64)
         });
         bounds.iter().copied().zip(counts).collect()
     };
-    let totals: Vec<(f64, u64)> =
-        bounds.iter().copied().zip(runs.iter().map(|cells| cells.counts.iter().sum())).collect();
+    let totals: Vec<(f64, u64)> = bounds.iter().copied().zip(runs.iter().map(|cells| all(cells))).collect();
     ((0..request.intervals()).map(|interval| quantile(q, &at_interval(interval))).collect(), quantile(q, &totals))
 }
 

@@ -18,12 +18,10 @@ use super::{
 use crate::{
     ast::MetricFunction,
     column::Column,
-    condition::{Condition, Predicate, Test},
     eval::View,
     fetch::{Cursor, FetchSpec, FetchStats, Source, SpanBatch, TimeRange},
-    field::Intrinsic,
     plan::Selection,
-    value::{CompareOp, Value},
+    value::Value,
 };
 
 /// Fills one leaf from one source.
@@ -74,20 +72,11 @@ impl Observer<'_> {
         Ok(cursor.stats())
     }
 
+    /// Traces outside of the window are left out by the source. Spans are not: hardly any span of a trace within lies
+    /// outside, and asking for it would have the start of every span read before what the query is about.
     fn spec(&self) -> FetchSpec {
         let range = TimeRange { start_ns: self.window.after_ns.saturating_add(1), end_ns: self.window.until_ns };
         let mut spec = self.leaf.search.spec(Some(range));
-        if self.leaf.search.is_span_wise() {
-            let bound = |op, time: u64| {
-                let time = Value::Int(i64::try_from(time).unwrap_or(i64::MAX));
-                Predicate::Is(Condition { field: Intrinsic::StartTime.into(), test: Test::Compare(op, time) })
-            };
-            spec.spans = Predicate::all([
-                spec.spans,
-                bound(CompareOp::Greater, self.window.after_ns),
-                bound(CompareOp::LessEq, self.window.until_ns),
-            ]);
-        }
         spec.select_all = self.leaf.is_compare();
         spec
     }

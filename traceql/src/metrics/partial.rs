@@ -132,7 +132,7 @@ impl Cells {
         for (offset, interval) in (0..other.len()).zip(other.first..) {
             let at = self.slot(interval, measure, used);
             if let (Some(own), Some(count)) = (self.counts.get_mut(at), other.counts.get(offset)) {
-                *own += count;
+                *own = own.saturating_add(*count);
             }
             let (Some(own), Some(value)) = (self.values.get_mut(at), other.values.get(offset)) else { continue };
             if let (Some(error), Some(lost)) = (self.errors.get_mut(at), other.errors.get(offset)) {

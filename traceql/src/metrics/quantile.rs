@@ -4,7 +4,7 @@
 /// bucket values are taken to be spread exponentially. 0 without values and for a `q` outside of `0..=1`.
 #[allow(clippy::cast_precision_loss, reason = "counts beyond 2^53 do not occur")]
 pub(crate) fn quantile(q: f64, buckets: &[(f64, u64)]) -> f64 {
-    let total: u64 = buckets.iter().map(|(_, count)| count).sum();
+    let total = buckets.iter().fold(0_u64, |total, (_, count)| total.saturating_add(*count));
     if total == 0 || !(0.0..=1.0).contains(&q) {
         return 0.0;
     }

@@ -174,7 +174,7 @@ vivace_runtime::config_struct! {
 vivace_runtime::config_struct! {
     /// TLS of a receiver.
     pub struct ReceiverTlsConfig {
-        /// Certificates of the authorities to trust, a PEM file.
+        /// Accepted; a listener verifies its clients by `client_ca_file`.
         pub ca_file: String = String::new(),
         /// The same, inline.
         pub ca_pem: String = String::new(),
@@ -190,7 +190,7 @@ vivace_runtime::config_struct! {
         pub client_ca_file: String = String::new(),
         /// Read that file again when it changes.
         pub client_ca_file_reload: bool = false,
-        /// Trust the system's authorities too.
+        /// Accepted; a listener verifies its clients by `client_ca_file`.
         pub include_system_ca_certs_pool: bool = false,
         /// Oldest version: `1.2` or `1.3`.
         pub min_version: String = String::new(),
@@ -200,7 +200,7 @@ vivace_runtime::config_struct! {
         pub cipher_suites: Vec<String> = Vec::new(),
         /// Curves to allow.
         pub curve_preferences: Vec<String> = Vec::new(),
-        /// Time between two looks at the files; 0 means never.
+        /// Time between two looks at the files; 0 means never, but SIGHUP always makes them read again.
         pub reload_interval: GoDuration = GoDuration::ZERO,
     }
 }

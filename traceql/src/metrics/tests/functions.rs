@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    FetchError, FetchSpec, Source, TimeRange,
     memory::MemoryEvent,
     value::{Kind, Status},
 };
@@ -319,6 +320,38 @@ fn what_cannot_run_is_refused_with_a_reason() {
     assert!(matches!(plan("{ } | rate()", request(10, 0)), PlanError::Range(_)));
     let endless = MetricsRequest { end_ns: u64::MAX, step_ns: 1, ..request(10, 1) };
     assert!(matches!(plan("{ } | rate()", endless), PlanError::Range(_)));
+}
+
+/// A source without spans that remembers what was asked of it.
+#[derive(Default)]
+struct Asked(MemorySource, std::cell::RefCell<Option<FetchSpec>>);
+
+impl Source for Asked {
+    type Cursor<'a> = <MemorySource as Source>::Cursor<'a>;
+
+    fn fetch(&self, spec: &FetchSpec) -> Result<Self::Cursor<'_>, FetchError> {
+        self.1.replace(Some(spec.clone()));
+        self.0.fetch(spec)
+    }
+}
+
+#[test]
+fn filters_and_the_part_of_the_window_within_the_range_are_pushed_down() {
+    let text = "{ span.n > 4 } | sum_over_time(span.m) by (.g)";
+    let plan = MetricsPlan::new(&Query::parse(text).unwrap(), &request(30, 10)).unwrap();
+    let source = Asked::default();
+    let window = Window { after_ns: 10 * MS, until_ns: 90 * MS };
+    plan.observe(&source, window, &mut plan.partial(), &|| false).unwrap();
+    let spec = source.1.take().unwrap();
+    assert_eq!(spec.window, Some(TimeRange { start_ns: 10 * MS + 1, end_ns: 30 * MS }));
+    assert_eq!(spec.spans.required().len(), 1);
+    let fields: Vec<String> = spec.fields.iter().map(ToString::to_string).collect();
+    assert_eq!(fields, ["span.n", "span:startTime", "span.m", "span.g", "resource.g"]);
+    assert!(!spec.select_all && !spec.structure);
+    // A window beside the range asks for nothing.
+    let beside = Window { after_ns: 30 * MS, ..Window::ALL };
+    plan.observe(&source, beside, &mut plan.partial(), &|| false).unwrap();
+    assert!(source.1.take().is_none());
 }
 
 #[test]

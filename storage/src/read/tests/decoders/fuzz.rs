@@ -114,7 +114,7 @@ fn walk(leaf: LeafShape, codec: Codec, data: &Bytes) -> Result<String, Error> {
 
 #[test]
 fn any_chunk_of_pages_is_refused_or_decodes_within_its_bounds() {
-    let campaign = Campaign::new(PACKAGE, "pages").max_bytes(3000).runs(1_000_000);
+    let campaign = Campaign::new(PACKAGE, "pages").max_bytes(3000).runs(700_000);
     chunks().into_iter().fold(campaign, Campaign::seed_input).run(|input| {
         let Some((&choice, rest)) = input.split_first() else { return 0 };
         let choice = usize::from(choice);
@@ -147,7 +147,7 @@ fn any_run_length_data_is_refused_or_gives_what_was_asked_for() {
         &[0, 5, 0, 128, 1, 4, 5, 2, 4, 1, 8, 8, 8, 8, 1, 2, 3, 4],
         &[9, 3, 0, 4, 0, 0, 0, 6, 1],
     ];
-    let campaign = Campaign::new(PACKAGE, "runs").max_bytes(600).runs(60_000);
+    let campaign = Campaign::new(PACKAGE, "runs").max_bytes(600).runs(40_000);
     seeds.into_iter().fold(campaign, |campaign, seed| campaign.seed_input(seed.to_vec())).run(|input| {
         let Some(([max, low, high], data)) = input.split_first_chunk::<3>() else { return 0 };
         let count = usize::from(u16::from_le_bytes([*low, *high]));
@@ -215,7 +215,7 @@ fn footers() -> [Vec<u8>; 2] {
 #[test]
 fn any_footer_is_refused_or_points_into_the_file() {
     const FILE: u64 = 300_000;
-    let campaign = Campaign::new(PACKAGE, "footer").max_bytes(16_000).runs(150_000);
+    let campaign = Campaign::new(PACKAGE, "footer").max_bytes(16_000).runs(100_000);
     footers().into_iter().fold(campaign, Campaign::seed_input).run(|input| {
         // The same bytes as a column index, which has no structure in common.
         let bounds = footer::page_bounds(input);
@@ -281,7 +281,7 @@ fn any_damage_to_a_block_behind_its_checksums_is_an_error_or_another_answer() {
     let chunks = footer_of(&data).expect("the block is sound").footer.row_groups;
     let ends = chunks.iter().flat_map(|group| &group.chunks).map(|chunk| chunk.start + chunk.size);
     let pages = usize::try_from(ends.max().expect("there are columns")).expect("a small block");
-    let campaign = Campaign::new(PACKAGE, "block").max_bytes(2 * whole).runs(8_000);
+    let campaign = Campaign::new(PACKAGE, "block").max_bytes(2 * whole).runs(6_000);
     campaign.seed_input(data.to_vec()).run(|input| {
         let mut input = input.to_vec();
         // Every other input is damaged in its pages only, where they are: with another footer few get that far.
@@ -327,7 +327,7 @@ fn any_small_object_is_refused_or_says_the_same_when_written_again() {
     let campaign = Campaign::new(PACKAGE, "objects")
         .max_bytes(2000)
         .tokens(&["\"", "null", "-1", "4294967296", "\"vParquet9\"", "[", "{", "0001-01-01T00:00:00Z", "\"t\":\"int\""])
-        .runs(120_000);
+        .runs(80_000);
     seeds.into_iter().fold(campaign, Campaign::seed_input).run(|input| {
         let mut like = String::new();
         if let Ok(meta) = BlockMeta::from_json(input) {

@@ -1,0 +1,6 @@
+//! The API from outside: over HTTP, and over gRPC on the loopback interface, with queriers that are told what to answer.
+
+mod fake;
+mod http_api;
+mod mcp;
+mod streaming;

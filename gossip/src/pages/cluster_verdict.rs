@@ -1,0 +1,103 @@
+//! Findings about the cluster as a whole: strangers that call here, and names to join that lead nowhere.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::evidence::{Cluster, Seed, Stranger, StrangerReason};
+use super::finding::{Code, Finding, Severity};
+use super::words::{ago, listed, span};
+
+/// Older refusals say nothing about now.
+const RECENT: Duration = Duration::from_secs(120);
+/// A name is resolved again and its members come up; before that, nothing is said about it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Judges what is not about one member.
+#[must_use]
+pub fn judge_cluster(cluster: &Cluster) -> Vec<Finding> {
+    let mut by_address: BTreeMap<IpAddr, Vec<&Stranger>> = BTreeMap::new();
+    for stranger in cluster.strangers.iter().filter(|stranger| stranger.last <= RECENT) {
+        by_address.entry(stranger.address).or_default().push(stranger);
+    }
+    let strangers = by_address.into_iter().map(|(address, all)| judge_stranger(cluster, address, &all));
+    let seeds = cluster.seeds.iter().filter_map(|seed| judge_seed(cluster, seed));
+    strangers.chain(seeds).collect()
+}
+
+fn judge_stranger(cluster: &Cluster, address: IpAddr, all: &[&Stranger]) -> Finding {
+    let known = cluster.members.iter().find(|member| member.paths.iter().any(|path| path.endpoint.ip() == address));
+    let who = known.map_or_else(|| address.to_string(), |member| format!("{address} ({})", member.name));
+    let labels = all.iter().any(|stranger| stranger.reason == StrangerReason::Label);
+    let finding = if labels {
+        let own = if cluster.label.is_empty() { "none".to_owned() } else { format!("{:?}", cluster.label) };
+        Finding::new(Code::ForeignLabel, Severity::Fault, &who, "is a member of another cluster and calls here")
+            .effect("It is not heard. If it is meant to be a member of this cluster, it is missing.")
+            .action(format!(
+                "The label here is {own}. Set memberlist.cluster_label there to the same, or take this cluster's addresses \
+                 out of its join_members (an address may have been used again)."
+            ))
+    } else {
+        let plain = all.iter().all(|stranger| stranger.reason == StrangerReason::Plain);
+        let verdict =
+            if plain { "sends without encryption, which is required here" } else { "uses another gossip key" };
+        Finding::new(Code::WrongKey, Severity::Fault, &who, verdict)
+            .effect("It is not heard and is missing from the cluster.")
+            .action("Give it one of the keys that are in use here; while keys are rotated, all members need both.")
+    };
+    let mut finding = finding;
+    for stranger in all {
+        let why = match stranger.reason {
+            StrangerReason::Label => "another cluster label",
+            StrangerReason::Key => "a key that is not known here",
+            StrangerReason::Plain => "no encryption",
+        };
+        finding = finding.evidence(format!("{} frames with {why}, the last {}.", stranger.count, ago(stranger.last)));
+    }
+    finding
+}
+
+fn judge_seed(cluster: &Cluster, seed: &Seed) -> Option<Finding> {
+    if seed.since < PATIENCE {
+        return None;
+    }
+    if let Some(error) = &seed.error {
+        let known = if seed.addresses.is_empty() {
+            "It has never led anywhere since this process started.".to_owned()
+        } else {
+            format!("It led to {} before.", listed(seed.addresses.iter().map(ToString::to_string)))
+        };
+        return Some(
+            Finding::new(Code::SeedUnresolved, Severity::Warning, &seed.entry, "cannot be resolved")
+                .evidence(format!("For {}: {error}.", span(seed.since)))
+                .evidence(known)
+                .effect("Members that are known are still tried; new ones are not found by this name.")
+                .action(
+                    "Correct memberlist.join_members, or the DNS record or Service behind it. It is tried for ever.",
+                ),
+        );
+    }
+    let lives = |member: &super::evidence::ClusterMember| member.standing.is_up();
+    let known = seed.addresses.iter().filter(|address| {
+        cluster
+            .members
+            .iter()
+            .filter(|member| lives(member))
+            .any(|m| m.paths.iter().any(|path| path.endpoint == **address))
+    });
+    if known.count() > 0 {
+        return None;
+    }
+    let leads = if seed.addresses.is_empty() {
+        "It resolves to no address.".to_owned()
+    } else {
+        format!("It resolves to {}, where no living member is.", listed(seed.addresses.iter().map(ToString::to_string)))
+    };
+    Some(
+        Finding::new(Code::SeedStale, Severity::Warning, &seed.entry, "leads to nobody")
+            .evidence(leads)
+            .evidence(format!("So for {}.", span(seed.since)))
+            .effect("This process does not find the cluster by this name.")
+            .action("See whether the name still stands for the members, and whether they listen on that port."),
+    )
+}

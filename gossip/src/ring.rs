@@ -1,0 +1,30 @@
+//! Rings: who takes part in what, which keys belong to whom, and how each member is.
+//!
+//! A ring is a view of the replicated state. Nothing here stores health: a member is healthy while membership sees this
+//! life of its process alive or suspected. Read in this order: [`RingSettings`], [`RingMember`](crate::RingMember),
+//! [`RingView`], [`Forgetter`].
+
+mod address;
+mod forget;
+mod keeper;
+mod liveness;
+mod settings;
+mod shard;
+mod tokens;
+mod view;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use tokens::TokenTable;
+
+pub use address::{Candidate, NoAddress, choose_addresses, is_callable};
+pub use forget::{Forgetter, Forgetting};
+pub use keeper::{Command, CommandError, Keeper, KeeperEvent, Now, Rings};
+pub use liveness::{Liveness, Sight, Standing};
+pub use settings::{Families, Host, RingConfigError, RingSettings, Store, partition_of, store};
+pub use shard::shuffle_shard;
+pub use tokens::instance_tokens;
+pub use view::{Operation, RingEntry, RingView};

@@ -1,0 +1,259 @@
+//! Sending to members: the way is chosen here, and left here when it is not answered.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foca::Message;
+
+use super::codec::read_header;
+use super::{Body, Channel, Due, Kind, Node, Output, Swim, Target};
+use crate::families::{Paths, Route};
+use crate::frame::wire::Reader;
+use crate::frame::{DATAGRAM_BYTES_MAX, OVERHEAD_BYTES_MAX};
+use crate::sync::Replicated;
+
+/// How long a knock may take.
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Knocks that wait for an answer at once.
+const KNOCKS_MAX: usize = 256;
+/// Ways that a probe takes besides the first.
+const ALTERNATIVES_MAX: usize = 3;
+
+/// A probe that waits for any sign of life.
+#[derive(Debug)]
+pub(super) struct Awaited {
+    to: Node,
+    route: Route,
+    sent: Duration,
+    packet: Vec<u8>,
+}
+
+/// Knocks that wait for an answer.
+#[derive(Debug, Default)]
+pub(super) struct Knocks {
+    serial: u32,
+    waiting: BTreeMap<u32, (u64, SocketAddr)>,
+}
+
+/// Whom and how to answer, while a message is handled.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reply {
+    pub(super) to: u64,
+    pub(super) channel: Option<Channel>,
+    pub(super) via: Option<u64>,
+}
+
+impl<S: Replicated> Swim<S> {
+    /// Sends a packet of foca's. Probes are watched.
+    pub(super) fn send_packet(&mut self, now: Duration, to: &Node, packet: Vec<u8>) {
+        let to = self.known(to);
+        let probes = match read_header(&mut Reader(&packet)).map(|header| header.message) {
+            Ok(Message::Ping(_) | Message::IndirectPing { .. }) => true,
+            Ok(_) | Err(_) => false,
+        };
+        let body = self.swim_body(packet.clone());
+        let Some(route) = self.send(now, &to, &body, true) else { return };
+        if probes {
+            self.serial += 1;
+            self.awaited.insert(self.serial, Awaited { to: to.clone(), route, sent: now, packet });
+            self.timers.set(now + self.tuning.escalate_after, Due::Escalate(self.serial));
+            self.knock(now, &to);
+        }
+    }
+
+    fn swim_body(&self, packet: Vec<u8>) -> Body {
+        Body::Swim {
+            hears_datagrams: self.paths.hears_datagrams(),
+            roster: self.roster.digest(),
+            state: self.state.borrow().digest(),
+            packet,
+        }
+    }
+
+    /// What the roster knows of a node that may have been named by its identity alone.
+    fn known(&self, node: &Node) -> Node {
+        match self.roster.get(node.id) {
+            Some(entry) if node.endpoints().next().is_none() => entry.node.clone(),
+            _ => node.clone(),
+        }
+    }
+
+    /// Sends to a member by the best way. Nothing is sent, and none returned, if there is no way at all.
+    pub(super) fn send(&mut self, now: Duration, to: &Node, body: &Body, packet: bool) -> Option<Route> {
+        let bytes = body.encode();
+        if let Some(reply) = self.reply.filter(|reply| reply.to == to.id) {
+            match (reply.channel, reply.via) {
+                (Some(Channel::Accepted(conn)), _) => {
+                    self.emit(Target::Answer(conn), bytes, body.kind());
+                    return to.endpoints().next().map(Route::Stream);
+                }
+                (Some(Channel::Opened(address)), _) => {
+                    self.emit(Target::Stream(address), bytes, body.kind());
+                    return Some(Route::Stream(address));
+                }
+                (_, Some(via)) => {
+                    self.dispatch(now, to, Route::Via(via), &bytes, body.kind(), packet);
+                    return Some(Route::Via(via));
+                }
+                (Some(Channel::Datagram) | None, None) => {}
+            }
+        }
+        let (routes, expected) = self.paths.routes(now, to, packet && fits_datagram(&bytes));
+        let direct = routes.first().copied();
+        let route = if expected { direct } else { self.relays(to).first().map(|via| Route::Via(*via)).or(direct) }?;
+        self.dispatch(now, to, route, &bytes, body.kind(), packet);
+        Some(route)
+    }
+
+    /// Sends by every way that is left, besides `except`.
+    fn send_all_ways(&mut self, now: Duration, to: &Node, body: &Body, except: Option<Route>) {
+        let bytes = body.encode();
+        let (mut routes, expected) = self.paths.routes(now, to, false);
+        if !expected || routes.is_empty() {
+            routes.extend(self.relays(to).into_iter().take(2).map(Route::Via));
+        }
+        let others = routes.into_iter().filter(|route| Some(*route) != except).take(ALTERNATIVES_MAX);
+        for route in others.collect::<Vec<_>>() {
+            self.dispatch(now, to, route, &bytes, body.kind(), true);
+        }
+    }
+
+    fn dispatch(&mut self, now: Duration, to: &Node, route: Route, bytes: &[u8], kind: Kind, packet: bool) {
+        match route {
+            Route::Datagram(address) => self.emit(Target::Datagram(address), bytes.to_vec(), kind),
+            Route::Stream(address) => self.emit(Target::Stream(address), bytes.to_vec(), kind),
+            Route::Via(by) => {
+                let Some(relay) = self.roster.get(by).map(|entry| entry.node.clone()) else { return };
+                let origin = self.node().id;
+                let wrapped =
+                    Body::Relay { origin, by, to: to.id, passed: false, packet, body: bytes.to_vec() }.encode();
+                let (routes, _) = self.paths.routes(now, &relay, packet && fits_datagram(&wrapped));
+                match routes.first() {
+                    Some(Route::Datagram(address)) => self.emit(Target::Datagram(*address), wrapped, Kind::Relay),
+                    Some(Route::Stream(address)) => self.emit(Target::Stream(*address), wrapped, Kind::Relay),
+                    Some(Route::Via(_)) | None => {}
+                }
+            }
+        }
+    }
+
+    /// Passes a message on for two members that do not reach each other; never to a third relay.
+    pub(super) fn pass_on(&mut self, now: Duration, origin: u64, to: u64, packet: bool, body: Vec<u8>) {
+        let Some(target) = self.roster.get(to).filter(|entry| entry.up).map(|entry| entry.node.clone()) else { return };
+        let by = self.node().id;
+        let bytes = Body::Relay { origin, by, to, passed: true, packet, body }.encode();
+        let (routes, _) = self.paths.routes(now, &target, packet && fits_datagram(&bytes));
+        let Some(route) = routes.first().copied() else { return };
+        self.relayed += 1;
+        self.dispatch(now, &target, route, &bytes, Kind::Relay, packet);
+    }
+
+    /// Members through which `to` may be reached, the best first: the one that it was last heard through, then in an order
+    /// that differs between pairs, so that several relays share the work.
+    pub(super) fn relays(&self, to: &Node) -> Vec<u64> {
+        let me = self.node();
+        let rank = |id: u64| {
+            let mixed = (id ^ me.id.rotate_left(17) ^ to.id.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ (mixed >> 29)
+        };
+        let last = self.paths.via(to.id);
+        let mut relays: Vec<_> = self
+            .roster
+            .iter()
+            .filter(|entry| entry.up && entry.node.id != me.id && entry.node.id != to.id)
+            .filter(|entry| Paths::share_family(me, &entry.node) && Paths::share_family(&entry.node, to))
+            .map(|entry| entry.node.id)
+            .collect();
+        relays.sort_by_key(|id| (Some(*id) != last, rank(*id)));
+        relays
+    }
+
+    /// A probe was not answered at once: the other ways are tried before it counts as failed.
+    pub(super) fn escalate(&mut self, now: Duration, serial: u64) {
+        let Some(awaited) = self.awaited.remove(&serial) else { return };
+        let Awaited { to, route, sent, packet } = awaited;
+        if self.paths.last_heard(to.id).is_some_and(|heard| heard >= sent) {
+            return;
+        }
+        self.paths.unanswered(now, to.id, route);
+        let body = self.swim_body(packet);
+        self.send_all_ways(now, &to, &body, Some(route));
+    }
+
+    /// Asks a member for a proof of life by the best packet way and by a stream.
+    pub(super) fn send_doubt(&mut self, now: Duration, about: &Node, incarnation: u16, down: bool) {
+        let body = Body::Doubt { from: self.node().clone(), about: about.clone(), incarnation, down };
+        let about = self.known(about);
+        let route = self.send(now, &about, &body, true);
+        if matches!(route, Some(Route::Datagram(_)) | None) {
+            self.send_all_ways(now, &about, &body, route);
+        }
+    }
+
+    pub(super) fn send_doubt_all_ways(&mut self, now: Duration, about: &Node, incarnation: u16) {
+        let body = Body::Doubt { from: self.node().clone(), about: about.clone(), incarnation, down: false };
+        let about = self.known(about);
+        self.send_all_ways(now, &about, &body, None);
+    }
+
+    fn knock(&mut self, now: Duration, to: &Node) {
+        if self.knocks.waiting.len() >= KNOCKS_MAX {
+            return;
+        }
+        let Some(address) = self.paths.knock(now, to) else { return };
+        self.knocks.serial = self.knocks.serial.wrapping_add(1);
+        let token = self.knocks.serial;
+        self.knocks.waiting.insert(token, (to.id, address));
+        let body = Body::Knock { from: self.node().id, token };
+        self.emit(Target::Datagram(address), body.encode(), Kind::Knock);
+        self.timers.set(now + KNOCK_TIMEOUT, Due::KnockSilent(token));
+    }
+
+    pub(super) fn on_knocked(&mut self, now: Duration, from: u64, token: u32) {
+        if self.knocks.waiting.get(&token).is_some_and(|(id, _)| *id == from)
+            && let Some((id, address)) = self.knocks.waiting.remove(&token)
+        {
+            self.paths.knock_answered(now, id, address);
+        }
+    }
+
+    pub(super) fn on_knock_silent(&mut self, now: Duration, token: u32) {
+        if let Some((id, address)) = self.knocks.waiting.remove(&token) {
+            self.paths.unanswered(now, id, Route::Datagram(address));
+        }
+    }
+
+    /// A stream failed: a probe that waits for it is sent by the other ways at once.
+    pub(super) fn on_stream_failed(&mut self, now: Duration, address: SocketAddr) {
+        let members: Vec<u64> = self
+            .roster
+            .iter()
+            .filter(|entry| entry.node.endpoints().any(|endpoint| endpoint == address))
+            .map(|entry| entry.node.id)
+            .collect();
+        for id in members {
+            self.paths.stream_failed(now, id, address);
+        }
+        let waiting = |awaited: &Awaited| awaited.route == Route::Stream(address);
+        let serials: Vec<u64> = self.awaited.iter().filter(|(_, it)| waiting(it)).map(|(serial, _)| *serial).collect();
+        for serial in serials {
+            self.escalate(now, serial);
+        }
+    }
+
+    pub(super) fn emit(&mut self, to: Target, body: Vec<u8>, kind: Kind) {
+        // A former process at our own address may still be known as a member.
+        if let Target::Datagram(address) | Target::Stream(address) = to
+            && self.node().endpoints().any(|own| own == address)
+        {
+            return;
+        }
+        let frame = self.frames.seal(body);
+        self.outputs.push(Output { to, frame, kind });
+    }
+}
+
+fn fits_datagram(body: &[u8]) -> bool {
+    body.len() + OVERHEAD_BYTES_MAX <= DATAGRAM_BYTES_MAX
+}

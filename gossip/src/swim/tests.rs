@@ -1,0 +1,210 @@
+//! Single members and small groups without a network: what is sent is handed over at once.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vivace_runtime::Rng;
+
+use super::*;
+use crate::families::Family;
+use crate::frame::{Frames, Keys};
+use crate::state::State;
+
+type Member = Swim<State>;
+
+fn address(n: u64) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, u8::try_from(n).unwrap()], 7946))
+}
+
+fn member(n: u64) -> Member {
+    let about = About { name: format!("m{n}"), v4: Some(address(n)), v6: None, datagrams: true };
+    let options = Options {
+        node: Node::new(n, about),
+        label: "test".into(),
+        any_label: false,
+        keys: Keys::default(),
+        preferred: Family::V4,
+        tuning: Tuning::default(),
+        rng: Rng::seeded(n),
+    };
+    Swim::new(options, State::new(), Duration::ZERO)
+}
+
+/// Members at 10.0.0.1 and on, and all frames that were sent between them.
+struct Room {
+    members: Vec<Member>,
+    now: Duration,
+    frames: Vec<Vec<u8>>,
+}
+
+impl Room {
+    fn new(size: u64) -> Self {
+        let mut room = Self { members: (1..=size).map(member).collect(), now: Duration::ZERO, frames: Vec::new() };
+        for index in 1..room.members.len() {
+            room.members[index].handle(room.now, Event::Seeds(vec![address(1)]));
+        }
+        room.run(Duration::from_secs(5));
+        room
+    }
+
+    fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now += Duration::from_millis(20);
+            for member in &mut self.members {
+                member.handle(self.now, Event::Wake);
+            }
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        let mut waiting: VecDeque<(usize, Output)> = VecDeque::new();
+        for round in 0.. {
+            assert!(round < 20_000, "members answer each other without end");
+            for (index, member) in self.members.iter_mut().enumerate() {
+                waiting.extend(member.take_outputs().into_iter().map(|output| (index, output)));
+            }
+            let Some((from, output)) = waiting.pop_front() else { return };
+            let remote = address(from as u64 + 1);
+            let (to, channel) = match output.to {
+                Target::Datagram(to) => (to, Channel::Datagram),
+                Target::Stream(to) => (to, Channel::Accepted(ConnId(from as u64 + 1))),
+                Target::Answer(ConnId(to)) => (address(to), Channel::Opened(remote)),
+            };
+            self.frames.push(output.frame.clone());
+            let place = (1..=self.members.len() as u64).position(|n| address(n) == to);
+            if let Some(place) = place {
+                let event = Event::Frame { remote, channel, frame: output.frame };
+                self.members[place].handle(self.now, event);
+            }
+        }
+    }
+
+    fn ups(&self) -> Vec<usize> {
+        self.members.iter().map(|member| member.roster().up()).collect()
+    }
+}
+
+/// A frame of this cluster around a body.
+fn framed(body: &Body) -> Vec<u8> {
+    Frames::new("test", Keys::default(), 0).seal(body.encode())
+}
+
+fn hand(member: &mut Member, now: Duration, body: &Body) -> Vec<Output> {
+    let channel = Channel::Accepted(ConnId(99));
+    member.handle(now, Event::Frame { remote: address(200), channel, frame: framed(body) });
+    member.take_outputs()
+}
+
+#[test]
+fn members_that_are_given_one_seed_find_each_other() {
+    assert_eq!(Room::new(5).ups(), [5; 5]);
+}
+
+#[test]
+fn a_message_is_passed_on_once_by_whom_its_sender_chose() {
+    let mut room = Room::new(3);
+    let (now, inner) = (room.now, Body::Knock { from: 1, token: 1 }.encode());
+    let relay = |by, to, passed| Body::Relay { origin: 1, by, to, passed, packet: false, body: inner.clone() };
+    let second = &mut room.members[1];
+    let relayed = |outputs: Vec<Output>| outputs.iter().filter(|output| output.kind == Kind::Relay).count();
+    assert_eq!(relayed(hand(second, now, &relay(2, 3, false))), 1);
+    assert_eq!(relayed(hand(second, now, &relay(2, 3, true))), 0, "it was passed on before");
+    assert_eq!(relayed(hand(second, now, &relay(7, 3, false))), 0, "another was chosen");
+    assert_eq!(relayed(hand(second, now, &relay(2, 99, false))), 0, "nobody of that id is there");
+    // A relayed message within a relayed message is none.
+    let body = relay(2, 3, false).encode();
+    hand(second, now, &Body::Relay { origin: 1, by: 7, to: 2, passed: true, packet: false, body });
+    assert_eq!(second.refusals().count("malformed"), 1);
+}
+
+#[test]
+fn a_suspect_objects_to_whoever_asks_and_a_member_held_for_dead_begins_a_new_life() {
+    let mut room = Room::new(2);
+    let (now, asker) = (room.now, room.members[0].node().clone());
+    let second = &mut room.members[1];
+    let about = second.node().clone();
+    let ask = |down| Body::Doubt { from: asker.clone(), about: about.clone(), incarnation: 0, down };
+    let proof = |outputs: Vec<Output>| {
+        let open =
+            |output: Output| Frames::new("test", Keys::default(), 0).open(now, address(1), &output.frame).unwrap();
+        outputs.into_iter().find_map(|output| match Body::decode(&open(output)).unwrap() {
+            Body::Here { node, incarnation } => Some((node.generation, incarnation)),
+            _ => None,
+        })
+    };
+    assert_eq!(proof(hand(second, now, &ask(false))), Some((1, 1)));
+    assert_eq!(proof(hand(second, now, &ask(true))), Some((2, 0)));
+    assert!(second.take_news().iter().any(|news| matches!(news, News::Rejoined(_))));
+}
+
+#[test]
+fn what_is_said_of_an_address_that_belonged_to_another_process_concerns_nobody() {
+    let mut room = Room::new(2);
+    let (now, asker) = (room.now, room.members[0].node().clone());
+    let doubt = Body::Doubt { from: asker, about: Node::bare(77, 1, false), incarnation: 0, down: true };
+    assert!(hand(&mut room.members[1], now, &doubt).is_empty());
+    assert_eq!(room.members[1].node().generation, 1);
+}
+
+#[test]
+fn a_member_goes_above_what_is_known_of_it_and_is_heard_again() {
+    let mut room = Room::new(3);
+    let mut later = room.members[0].node().clone();
+    later.generation = 1000;
+    let now = room.now;
+    for index in [1, 2] {
+        let down = foca::Member::down(later.clone());
+        let push = Body::Push {
+            from: later.clone(),
+            members: vec![down],
+            records: vec![],
+            want: vec![],
+            want_records: vec![],
+        };
+        hand(&mut room.members[index], now, &push);
+    }
+    room.run(Duration::from_secs(5));
+    assert_eq!(room.ups(), [3; 3]);
+    assert!(room.members[0].node().generation > 1000);
+}
+
+#[test]
+fn members_are_bounded() {
+    let mut alone = member(1);
+    for batch in 0..24_u64 {
+        let members = (0..500_u64).map(|n| foca::Member::alive(Node::bare(1000 + batch * 500 + n, 1, false))).collect();
+        let push =
+            Body::Push { from: Node::bare(2, 1, false), members, records: vec![], want: vec![], want_records: vec![] };
+        hand(&mut alone, Duration::from_secs(1), &push);
+    }
+    assert!(alone.roster().up() <= MEMBERS_MAX + 1, "{}", alone.roster().up());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Real frames, damaged, given to a member in the middle of its life: it never panics, and it is still a member after.
+    #[test]
+    fn damaged_frames_never_panic(
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 1..60),
+    ) {
+        let mut room = Room::new(3);
+        let frames = std::mem::take(&mut room.frames);
+        for (which, place, byte) in damage {
+            let mut frame = which.get(&frames).clone();
+            // Behind the label, or all of it would be refused at once.
+            let place = 10 + place.index(frame.len() - 10);
+            if byte == 0 { frame.truncate(place) } else { frame[place] ^= byte }
+            let event = Event::Frame { remote: address(3), channel: Channel::Datagram, frame };
+            room.members[0].handle(room.now, event);
+            room.now += Duration::from_millis(3);
+        }
+        room.deliver();
+        room.run(Duration::from_secs(2));
+        prop_assert!(room.members[0].next_wake().is_some());
+    }
+}

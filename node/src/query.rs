@@ -1,0 +1,132 @@
+//! `vivace query …`: asks a running process from the command line and shows what it answers.
+//!
+//! Owns nothing and changes nothing: it is a client of the public API, over HTTP, and over the streaming gRPC API where
+//! `-grpc` names one, which tells how far a long query is. Answers go to standard output, everything else to standard error.
+//!
+//! Exit codes: 0 answered, 1 the query failed, 2 wrong command line, 3 there is no such trace, 4 answered, but something that
+//! should have been read was not.
+
+mod arguments;
+mod ask;
+mod coverage;
+mod http;
+mod progress;
+mod render;
+mod stream;
+mod table;
+mod times;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use vivace_runtime::{Clock, SystemClock};
+
+use arguments::{Arguments, Command, Output};
+use progress::Progress;
+
+pub(crate) use arguments::help;
+
+/// An answer, ready to be printed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shown {
+    text: String,
+    /// What was not read, in words, when something was not.
+    missing: Option<String>,
+    not_found: bool,
+}
+
+/// Why there is no answer: one or two lines for people.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+/// Runs `vivace query` with the arguments behind it.
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    if matches!(arguments.first().map(String::as_str), Some("-h" | "--help" | "-help" | "help")) {
+        return print(&help(), ExitCode::SUCCESS);
+    }
+    let arguments = match arguments::parse(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return fail(&format!("{error}\n\n{}", help()), 2),
+    };
+    // A query that does not parse need not travel: the parser is the server's own.
+    if let Err(error) = check(&arguments) {
+        return fail(&format!("{error}\n"), 2);
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("start of the runtime: {error}\n"), 1),
+    };
+    let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal());
+    let result = runtime.block_on(ask::ask(&arguments, SystemClock.unix_nanos(), &mut progress));
+    progress.clear();
+    match result {
+        Ok(shown) => finish(&shown),
+        Err(failure) => fail(&format!("{failure}\n"), 1),
+    }
+}
+
+fn check(arguments: &Arguments) -> Result<(), String> {
+    let query = match &arguments.command {
+        Command::Search(query) | Command::Metrics(query) => query,
+        Command::Explain(target) if !arguments::is_trace_id(target) => target,
+        Command::Explain(_) | Command::Trace(_) | Command::Tags | Command::Values(_) => return Ok(()),
+    };
+    let parsed = vivace_traceql::Query::parse(query).map_err(|error| error.render())?;
+    match (&arguments.command, parsed.is_metrics()) {
+        (Command::Search(_), true) => Err(format!("`{query}` computes series: use `vivace query metrics`")),
+        (Command::Metrics(_), false) => Err(format!(
+            "`{query}` computes no series: use `vivace query search`, or add a function, as in `{query} | rate()`"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn finish(shown: &Shown) -> ExitCode {
+    if let Some(missing) = &shown.missing {
+        // Before the answer, so that it is seen also where the answer is cut by a pager.
+        std::io::stderr().write_all(format!("incomplete: {missing}\n").as_bytes()).ok();
+    }
+    let code = match shown {
+        Shown { not_found: true, .. } => 3,
+        Shown { missing: Some(_), .. } => 4,
+        Shown { .. } => 0,
+    };
+    print(&shown.text, ExitCode::from(code))
+}
+
+/// Output that nobody reads any more (a closed pipe) is no failure.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    std::io::stdout().write_all(text.as_bytes()).ok();
+    code
+}
+
+fn fail(text: &str, code: u8) -> ExitCode {
+    std::io::stderr().write_all(text.as_bytes()).ok();
+    ExitCode::from(code)
+}
+
+/// An error with its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Text for people or the answer as it came.
+fn pick(output: Output, json: &[u8], table: impl FnOnce() -> Result<String, Failure>) -> Result<String, Failure> {
+    match output {
+        Output::Json => {
+            let mut text = String::from_utf8_lossy(json).into_owned();
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            Ok(text)
+        }
+        Output::Table => table(),
+    }
+}

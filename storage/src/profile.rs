@@ -195,7 +195,9 @@ mod tests {
     #[test]
     fn a_dictionary_without_the_value_rules_the_row_group_out() {
         let block = Arc::new(tests::open_v5());
-        let batch = query::search_block(&block, &query::Share::whole(), &job("{ resource.service.name = \"nowhere\" }", true)).unwrap();
+        let batch =
+            query::search_block(&block, &query::Share::whole(), &job("{ resource.service.name = \"nowhere\" }", true))
+                .unwrap();
         let profile = batch.profile.unwrap();
         assert_eq!((profile.row_groups_read, profile.row_groups_by_predicate), (0, 1));
         assert!(profile.columns.iter().all(|column| column.pages == 0));

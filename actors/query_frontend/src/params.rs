@@ -72,8 +72,27 @@ impl Params {
         let Some(text) = self.get(name) else { return Ok(None) };
         text.parse::<GoDuration>()
             .map(|duration| Some(duration.into()))
-            .map_err(|error| bad(format!("invalid {name}: {error}")))
+            .map_err(|_refused| bad(format!("invalid {name}: {}", go_complaint(text))))
     }
+}
+
+/// What Go says of a text that is no duration.
+fn go_complaint(text: &str) -> String {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let number = |c: char| c.is_ascii_digit() || c == '.';
+    let after = unsigned.trim_start_matches(number);
+    if after.len() == unsigned.len() || !unsigned.starts_with(|c: char| c.is_ascii_digit()) {
+        return format!("time: invalid duration {}", quote(text));
+    }
+    let units = after.split(number).filter(|unit| !unit.is_empty());
+    let known = ["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "m", "h"];
+    if let Some(unit) = units.into_iter().find(|unit| !known.contains(unit)) {
+        return format!("time: unknown unit {} in duration {}", quote(unit), quote(text));
+    }
+    if unsigned.ends_with(number) {
+        return format!("time: missing unit in duration {}", quote(text));
+    }
+    format!("time: invalid duration {}", quote(text))
 }
 
 fn parse_u32(text: &str) -> Result<u32, &'static str> {

@@ -197,8 +197,9 @@ impl Paths {
         })
     }
 
-    /// Something came from the peer, directly or through `via`. `opened` is the address of a connection that we opened.
-    pub fn heard(&mut self, now: Duration, id: u64, via: Option<u64>, opened: Option<SocketAddr>) {
+    /// Something came from the peer, through `via` or directly by a family. `opened` is the address of a connection that we
+    /// opened.
+    pub fn heard(&mut self, now: Duration, id: u64, by: Option<Family>, via: Option<u64>, opened: Option<SocketAddr>) {
         let peer = self.peers.entry(id).or_default();
         peer.heard = Some(now);
         if via.is_some() {
@@ -208,6 +209,12 @@ impl Paths {
             let index = Family::of(address).index();
             peer.streams[index].succeeded(now);
             self.families[index] = (self.families[index] + 1).min(SCORE_MAX);
+        } else if let Some(family) = by {
+            // It was not there yet, and is now. A way that failed more often may be blocked in our direction alone.
+            let way = &mut peer.streams[family.index()];
+            if way.failures == 1 {
+                way.retry_at = None;
+            }
         }
     }
 
@@ -337,6 +344,17 @@ mod tests {
         assert!(matches!(first(&paths, T0), Route::Stream(a) if Family::of(a) == Family::V4));
         let later = T0 + STREAM_RETRY_MAX;
         assert_eq!(first(&paths, later), Route::Stream(v6), "the preferred family is tried again");
+    }
+
+    #[test]
+    fn a_way_that_failed_once_is_tried_again_when_the_peer_is_heard_by_it() {
+        let mut paths = paths();
+        let Route::Stream(v6) = first(&paths, T0) else { panic!("a stream") };
+        for tried_again in [true, false] {
+            paths.stream_failed(T0, 1, v6);
+            paths.heard(T0, 1, Some(Family::V6), None, None);
+            assert_eq!(first(&paths, T0) == Route::Stream(v6), tried_again);
+        }
     }
 
     #[test]

@@ -77,13 +77,9 @@ fn judge_seed(cluster: &Cluster, seed: &Seed) -> Option<Finding> {
                 ),
         );
     }
-    let lives = |member: &super::evidence::ClusterMember| member.standing.is_up();
+    // A member that is down is named itself; that its name still leads there is no fault of the name.
     let known = seed.addresses.iter().filter(|address| {
-        cluster
-            .members
-            .iter()
-            .filter(|member| lives(member))
-            .any(|m| m.paths.iter().any(|path| path.endpoint == **address))
+        cluster.members.iter().any(|member| member.paths.iter().any(|path| path.endpoint == **address))
     });
     if known.count() > 0 {
         return None;
@@ -91,7 +87,10 @@ fn judge_seed(cluster: &Cluster, seed: &Seed) -> Option<Finding> {
     let leads = if seed.addresses.is_empty() {
         "It resolves to no address.".to_owned()
     } else {
-        format!("It resolves to {}, where no living member is.", listed(seed.addresses.iter().map(ToString::to_string)))
+        format!(
+            "It resolves to {}, where no member is that is known here.",
+            listed(seed.addresses.iter().map(ToString::to_string))
+        )
     };
     Some(
         Finding::new(Code::SeedStale, Severity::Warning, &seed.entry, "leads to nobody")

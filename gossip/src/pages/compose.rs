@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::caller::{Caller, Port};
 use super::cluster_verdict::judge_cluster;
-use super::evidence::{Checked, Cluster, ClusterMember};
+use super::evidence::{Checked, Cluster, ClusterMember, Contact};
 use super::finding::{Code, Finding, Severity};
 use super::member_verdict::{MemberEvidence, RingKind, judge_member};
 use super::memberlist_page::MemberlistPageView;
@@ -16,7 +16,7 @@ use super::ring_page::{Coverage, MemberRow, RingPageView};
 use super::shared::differences;
 use super::words::listed;
 use crate::board::Board;
-use crate::ring::{RingEntry, RingView, Rings, instance_tokens};
+use crate::ring::{RingEntry, RingView, Rings, Standing, instance_tokens};
 
 /// One ring's page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,14 +137,8 @@ struct Moment {
 const PEERS_PATIENCE: Duration = Duration::from_millis(1200);
 
 async fn moment(board: &Board, caller: &Caller, members: &[&RingEntry]) -> Moment {
-    let (rings, cluster) = (board.rings(), board.cluster());
-    let endpoints = |member: &ClusterMember| -> Vec<(Port, String)> {
-        member.paths.iter().map(|path| (Port::Gossip, path.endpoint.to_string())).collect()
-    };
-    let mut calls: Vec<(Port, String)> = Vec::new();
-    for member in cluster.iter().flat_map(|cluster| &cluster.members).filter(|member| wants_call(member)) {
-        calls.extend(endpoints(member));
-    }
+    let (rings, mut cluster) = (board.rings(), board.cluster());
+    let mut calls = cluster.as_deref().map(gossip_calls).unwrap_or_default();
     for entry in members.iter().filter(|entry| entry.is_healthy()) {
         let addresses = entry.instance.addresses.iter().filter(|address| address.port != 0);
         calls.extend(addresses.map(|address| (Port::Service, address.to_string())));
@@ -152,18 +146,39 @@ async fn moment(board: &Board, caller: &Caller, members: &[&RingEntry]) -> Momen
     let asked = async { tokio::time::timeout(PEERS_PATIENCE, board.peers()).await.unwrap_or_default() };
     let (services, peers) = futures::future::join(caller.call(calls), asked).await;
     let mut processes = HashMap::new();
-    for member in cluster.iter().flat_map(|cluster| &cluster.members) {
-        let gossip: Vec<Checked> = endpoints(member).iter().filter_map(|key| services.get(key).cloned()).collect();
-        processes.insert(member.process, judge_process(member, &gossip));
+    if let Some(cluster) = &mut cluster {
+        let cluster = Arc::make_mut(cluster);
+        cluster.members.iter_mut().for_each(|member| take_contacts(member, &services));
+        for member in &cluster.members {
+            let called =
+                member.paths.iter().filter_map(|path| services.get(&(Port::Gossip, path.endpoint.to_string())));
+            processes.insert(member.process, judge_process(member, &called.cloned().collect::<Vec<Checked>>()));
+        }
     }
     let findings = cluster.as_deref().map(judge_cluster).unwrap_or_default();
     Moment { rings, cluster, processes, services, findings, peers }
 }
 
-/// Only those of whom membership is not sure are called; a member that left has nothing to say.
-fn wants_call(member: &ClusterMember) -> bool {
-    use crate::ring::Standing;
-    matches!(member.standing, Standing::Suspect | Standing::Down | Standing::Unknown)
+/// The gossip ports of all others that have not left, over the families that this process has.
+fn gossip_calls(cluster: &Cluster) -> Vec<(Port, String)> {
+    let me = cluster.members.iter().find(|member| member.process == cluster.me);
+    let own: Vec<&str> = me.map(|me| me.paths.iter().map(|path| path.family).collect()).unwrap_or_default();
+    let others = cluster.members.iter().filter(|member| member.process != cluster.me);
+    let called = others.filter(|member| member.standing != Standing::Left).flat_map(|member| &member.paths);
+    let called = called.filter(|path| own.is_empty() || own.contains(&path.family));
+    called.map(|path| (Port::Gossip, path.endpoint.to_string())).collect()
+}
+
+/// What came of a call just now counts more than what gossip remembers of its streams.
+fn take_contacts(member: &mut ClusterMember, called: &HashMap<(Port, String), Checked>) {
+    for path in &mut member.paths {
+        match called.get(&(Port::Gossip, path.endpoint.to_string())).map(|check| check.contact) {
+            Some(Contact::Answers) => path.stream = Some(true),
+            Some(Contact::Refused | Contact::Unreachable) => path.stream = Some(false),
+            // Whether it hangs, membership says.
+            Some(Contact::Silent) | None => {}
+        }
+    }
 }
 
 pub(super) async fn ring_page(

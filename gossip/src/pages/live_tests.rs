@@ -252,26 +252,23 @@ fn a_dead_service_port_is_named_while_gossip_lives() {
 fn strangers_and_wrong_names_are_named_on_the_page_of_members() {
     run(async {
         let (members, join) = cluster(2, "prod", KEY).await;
-        let foreign = Wanted { id: "live-store-7", seed: 70, label: "test", key: KEY, join: vec![join.clone()] };
-        let foreign = LiveStore::start(foreign).await;
+        let wanted = |id: &'static str, seed, label: &'static str, key: &'static str, join: &str| {
+            LiveStore::start(Wanted { id, seed, label, key, join: vec![join.to_owned()] })
+        };
+        let foreign = wanted("live-store-7", 70, "test", KEY, &join).await;
+        let lost = wanted("live-store-8", 80, "prod", "", "no-such-name").await;
+        let keyless = wanted("live-store-9", 90, "prod", "", &join).await;
         let labelled = |page: &Value| found(page, "Findings", "foreign_label").is_some();
         let page = members[0].until("/memberlist", "a foreign label", labelled).await;
         let finding = found(&page, "Findings", "foreign_label").unwrap();
         assert!(finding["action"].as_str().unwrap().contains("prod"), "{finding}");
-        foreign.stop().await;
-        let plain = Wanted { id: "live-store-8", seed: 80, label: "prod", key: "", join: vec!["no-such-name".into()] };
-        let plain = LiveStore::start(plain).await;
         let unresolved = |page: &Value| found(page, "Findings", "seed_unresolved").is_some();
-        let page = plain.until("/memberlist", "a name that does not resolve", unresolved).await;
-        let finding = found(&page, "Findings", "seed_unresolved").unwrap();
-        assert_eq!(finding["subject"], "no-such-name");
-        plain.stop().await;
-        let keyless = Wanted { id: "live-store-9", seed: 90, label: "prod", key: "", join: vec![join] };
-        let keyless = LiveStore::start(keyless).await;
-        // It comes from the address that the foreign one came from, which is named first while that is recent.
+        let page = lost.until("/memberlist", "a name that does not resolve", unresolved).await;
+        assert_eq!(found(&page, "Findings", "seed_unresolved").unwrap()["subject"], "no-such-name");
+        // It comes from the address that the foreign one comes from, which is named first.
         let counted = |page: &Value| page["RefusedFrames"]["plain"].as_u64().is_some_and(|count| count > 0);
         members[0].until("/memberlist", "frames without encryption", counted).await;
-        keyless.stop().await;
+        stop(vec![foreign, lost, keyless]).await;
         assert_eq!(healthy(&members[0].json("/live-store/ring").await).len(), 2, "nothing is said of the others");
         stop(members).await;
     });

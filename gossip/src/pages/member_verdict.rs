@@ -168,8 +168,14 @@ fn dead_service(evidence: &MemberEvidence<'_>) -> Option<Finding> {
         evidence.services.iter().filter(|check| addresses.contains(&check.address)).collect()
     };
     let (proxies, direct) = (checks(Via::Proxy), checks(Via::Direct));
-    let all_fail =
-        |checks: &[&Checked]| !checks.is_empty() && checks.iter().all(|check| check.contact != Contact::Answers);
+    // Where the two share no family, nobody expects that an address of the other one can be called from here.
+    let apart = evidence.process.is_some_and(|process| process.code == Code::Relayed);
+    let fails = |check: &&Checked| match check.contact {
+        Contact::Answers => false,
+        Contact::Unreachable => !apart,
+        Contact::Silent | Contact::Refused => true,
+    };
+    let all_fail = |checks: &[&Checked]| !checks.is_empty() && checks.iter().all(fails);
     let (code, verdict, failing, action) = if all_fail(&proxies) && !all_fail(&direct) {
         let action = "Restart the proxy beside it, or see whether instance_port is the port that the proxy listens on.";
         (Code::ProxyDead, "is alive, but the proxy before it does not answer".to_owned(), &proxies, action)

@@ -138,7 +138,14 @@ impl Site {
         self.send(Request::post(path).body(Body::from(form.to_owned())).unwrap()).await
     }
 
-    fn with_cluster(self) -> Self {
+    async fn with_cluster(self) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let answering = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream);
+            }
+        });
         let member = |n: u64| ClusterMember {
             process: n,
             name: format!("process-{n}"),
@@ -148,7 +155,7 @@ impl Site {
             paths: vec![Path {
                 family: "IPv4",
                 // Nobody listens on the discard port of this host: the call is refused at once.
-                endpoint: "127.0.0.1:9".parse().unwrap(),
+                endpoint: if n == 2 { "127.0.0.1:9".parse().unwrap() } else { answering },
                 stream: Some(true),
                 datagram: None,
             }],
@@ -355,7 +362,7 @@ async fn without_gossip_the_page_of_members_says_so() {
 
 #[tokio::test]
 async fn members_as_json_have_tempos_keys() {
-    let got = site().with_cluster().json("/memberlist").await;
+    let got = site().with_cluster().await.json("/memberlist").await;
     let tempos = [
         "Now",
         "Memberlist",
@@ -383,7 +390,7 @@ async fn members_as_json_have_tempos_keys() {
 
 #[tokio::test]
 async fn the_process_verdict_reaches_the_ring_page() {
-    let got = site().with_cluster().json("/live-store/ring").await;
+    let got = site().with_cluster().await.json("/live-store/ring").await;
     let finding = &got["shards"][2]["finding"];
     assert_eq!((&finding["code"], &finding["subject"]), (&Value::from("dead"), &Value::from("live-store-2")));
     assert!(finding["evidence"].to_string().contains("127.0.0.1:9 refuses connections"), "{finding}");
@@ -391,7 +398,7 @@ async fn the_process_verdict_reaches_the_ring_page() {
 
 #[tokio::test]
 async fn keys_are_viewed_and_downloaded() {
-    let site = site().with_cluster();
+    let site = site().with_cluster().await;
     let got = site.html("/memberlist?viewKey=collectors%2Flive-store&format=json").await;
     let records: Value = serde_json::from_str(&got.text).unwrap();
     assert_eq!(records[0]["key"]["instance"], "live-store-0");

@@ -213,7 +213,8 @@ fn fault_6_without_a_dual_member_the_other_family_is_cut_off_and_probably_alive(
     let member = scene.member();
     (member.standing, member.via) = (Standing::Alive, Some("process-1".to_owned()));
     scene.crowd.revive(3);
-    scene.services[3].clear();
+    // Its address is of the family that this process lacks.
+    scene.services[3][0].contact = Contact::Unreachable;
     assert_eq!(only_member_three(&scene).code, Code::Relayed);
 }
 
@@ -309,6 +310,10 @@ fn fault_12_a_name_that_does_not_resolve_or_leads_to_nobody_is_named() {
     assert!(finding.evidence[0].contains("10.66.0.1:7946"), "{finding:?}");
     scene.cluster.seeds[1].since = seconds(1);
     assert!(scene.judge().2.is_empty(), "it was only just looked up");
+    // A name that leads to a member which is down is no second fault.
+    scene.cluster.seeds[1] = Seed { addresses: vec![endpoint(3, false)], ..scene.cluster.seeds[0].clone() };
+    scene.declared_dead(Contact::Refused);
+    assert_eq!(only_member_three(&scene).code, Code::Dead);
 }
 
 #[test]

@@ -24,10 +24,14 @@ const INTERVAL_MIN: Duration = Duration::from_millis(900);
 const PATIENCE: u32 = 2;
 /// Bytes of members and records in one message; more go into further messages.
 const PUSH_BYTES: usize = 32 * 1024;
-/// Bytes of stamps in one message; buckets beyond wait for the next comparison.
-const STAMPS_BYTES: usize = 120 * 1024;
-/// Members and keys asked for in one message.
+/// Bytes of lines, and of stamps, in one message; buckets beyond wait for the next comparison.
+const LINES_BYTES: usize = 80 * 1024;
+const STAMPS_BYTES: usize = 80 * 1024;
+/// Members, and bytes of keys, asked for in one message.
 const WANT_MAX: usize = 4000;
+const WANT_BYTES: usize = 60 * 1024;
+/// Bytes of one line.
+const LINE_BYTES: usize = 14;
 
 #[derive(Debug, Default)]
 pub(super) struct Compare {
@@ -147,13 +151,22 @@ impl<S: Replicated> Swim<S> {
         if !self.tuning.anti_entropy && roster.iter().all(|sum| *sum == 0) {
             return;
         }
-        let roster_mask = differing(roster, &self.roster.buckets());
+        // Begins anywhere, so that what does not fit this time has its turn.
+        let begin = self.rng.index(BUCKETS);
+        let order = (0..BUCKETS).map(|step| (begin + step) % BUCKETS);
+        let (counts, mut roster_mask, mut bytes) = (self.roster.counts(), 0, 0);
+        let wanted = differing(roster, &self.roster.buckets());
+        for bucket in order.clone().filter(|bucket| wanted >> bucket & 1 == 1) {
+            bytes += counts[bucket] * LINE_BYTES;
+            if bytes > LINES_BYTES && roster_mask != 0 {
+                break;
+            }
+            roster_mask |= 1 << bucket;
+        }
         let lines = self.roster.lines(roster_mask);
         let (mut state_mask, mut stamps, mut bytes) = (0, Vec::new(), 0);
         let wanted = differing(state, &self.state.borrow().buckets());
-        // Begins anywhere, so that what did not fit this time has its turn.
-        let begin = self.rng.index(BUCKETS);
-        for bucket in (0..BUCKETS).map(|step| (begin + step) % BUCKETS).filter(|bucket| wanted >> bucket & 1 == 1) {
+        for bucket in order.filter(|bucket| wanted >> bucket & 1 == 1) {
             let held = self.state.borrow().stamps(bucket);
             bytes += held.iter().map(|(key, _)| key.len() + 10).sum::<usize>();
             if bytes > STAMPS_BYTES && state_mask != 0 {
@@ -258,7 +271,11 @@ impl<S: Replicated> Swim<S> {
         mut want_records: Vec<Vec<u8>>,
     ) {
         want.truncate(WANT_MAX);
-        want_records.truncate(WANT_MAX / 4);
+        let mut bytes = 0;
+        want_records.retain(|key| {
+            bytes += key.len() + 2;
+            bytes <= WANT_BYTES
+        });
         let from = self.node().clone();
         let mut members = members.into_iter().peekable();
         let mut records = records.into_iter().peekable();

@@ -7,6 +7,7 @@ use foca::{Member, State};
 
 use super::codec::read_header;
 use super::{Body, Channel, Kind, News, Node, Reply, Swim, Target};
+use crate::families::Family;
 use crate::frame::wire::Reader;
 use crate::frame::{Malformed, Refused};
 use crate::sync::Replicated;
@@ -152,7 +153,8 @@ impl<S: Replicated> Swim<S> {
             Some(Channel::Opened(address)) => Some(address),
             Some(Channel::Datagram | Channel::Accepted(_)) | None => None,
         };
-        self.paths.heard(now, sender.id, from.via, opened);
+        let by = from.channel.map(|_| Family::of(from.remote));
+        self.paths.heard(now, sender.id, by, from.via, opened);
         self.reply = Some(Reply { to: sender.id, channel: from.channel, via: from.via });
     }
 

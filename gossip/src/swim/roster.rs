@@ -94,6 +94,16 @@ impl Roster {
         self.buckets.0
     }
 
+    /// How many stand in each bucket, down members included.
+    #[must_use]
+    pub fn counts(&self) -> [usize; BUCKETS] {
+        let mut counts = [0; BUCKETS];
+        for id in self.entries.keys() {
+            counts[bucket(*id)] += 1;
+        }
+        counts
+    }
+
     /// What stands in the buckets of `mask`, down members included.
     #[must_use]
     pub fn lines(&self, mask: u64) -> Vec<Line> {

@@ -19,6 +19,10 @@ fn address(n: u64) -> SocketAddr {
 }
 
 fn member(n: u64) -> Member {
+    swim(n, State::new())
+}
+
+fn swim<S: Replicated>(n: u64, state: S) -> Swim<S> {
     let about = About { name: format!("m{n}"), v4: Some(address(n)), v6: None, datagrams: true };
     let options = Options {
         node: Node::new(n, about),
@@ -29,7 +33,7 @@ fn member(n: u64) -> Member {
         tuning: Tuning::default(),
         rng: Rng::seeded(n),
     };
-    Swim::new(options, State::new(), Duration::ZERO)
+    Swim::new(options, state, Duration::ZERO)
 }
 
 /// Members at 10.0.0.1 and on, and all frames that were sent between them.
@@ -172,6 +176,74 @@ fn a_member_goes_above_what_is_known_of_it_and_is_heard_again() {
     assert!(room.members[0].node().generation > 1000);
 }
 
+/// A state that is larger than any frame.
+struct Wide;
+
+impl Replicated for Wide {
+    fn digest(&self) -> u64 {
+        1
+    }
+
+    fn buckets(&self) -> [u64; crate::sync::BUCKETS] {
+        [1; crate::sync::BUCKETS]
+    }
+
+    fn stamps(&self, bucket: usize) -> Vec<(Vec<u8>, u64)> {
+        (0..300_u64)
+            .map(|n| ([n.to_be_bytes().as_slice(), &[u8::try_from(bucket).unwrap(); 300]].concat(), n))
+            .collect()
+    }
+
+    fn stamp(&self, _: &[u8]) -> Option<u64> {
+        None
+    }
+
+    fn record(&self, _: &[u8]) -> Option<Vec<u8>> {
+        Some(vec![0; crate::state::RECORD_BYTES_MAX])
+    }
+
+    fn key_of(&self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn apply(&mut self, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn take_broadcasts(&mut self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
+}
+
+#[test]
+fn no_frame_is_larger_than_frames_may_be() {
+    let mut wide = swim(1, Wide);
+    let (from, zeroes) = (swim(2, Wide).node().clone(), || Box::new([0; crate::sync::BUCKETS]));
+    let members: Vec<_> = (0..9000).map(|n| foca::Member::alive(Node::bare(100 + n, 1, false))).collect();
+    let channel = Channel::Accepted(ConnId(99));
+    let mut hand = |body: Body| {
+        let event = Event::Frame { remote: address(200), channel, frame: framed(&body) };
+        wide.handle(Duration::from_secs(1), event);
+        let outputs = wide.take_outputs();
+        for output in &outputs {
+            assert!(output.frame.len() <= crate::frame::FRAME_BYTES_MAX, "{} bytes", output.frame.len());
+        }
+        outputs.len()
+    };
+    for members in members.chunks(3000) {
+        let (from, members) = (from.clone(), members.to_vec());
+        hand(Body::Push { from, members, records: vec![], want: vec![], want_records: vec![] });
+    }
+    assert!(hand(Body::Open { from: from.clone(), roster: zeroes(), state: zeroes() }) > 0);
+    let stamps = Wide.stamps(3);
+    let all = Body::Stamps { from: from.clone(), roster_mask: u64::MAX, lines: vec![], state_mask: u64::MAX, stamps };
+    assert!(hand(all) > 10, "a large answer is cut into several");
+    assert!(hand(Body::Ask { from: from.clone(), token: 1 }) > 0);
+    let want_records = Wide.stamps(5).into_iter().map(|(key, _)| key).collect();
+    let want = Body::Push { from, members: vec![], records: vec![], want: (100..9100).collect(), want_records };
+    assert!(hand(want) > 1);
+}
+
 #[test]
 fn members_are_bounded() {
     let mut alone = member(1);
@@ -185,7 +257,7 @@ fn members_are_bounded() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(16))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     /// Real frames, damaged, given to a member in the middle of its life: it never panics, and it is still a member after.
     #[test]

@@ -83,15 +83,13 @@ fn members_with_both_families_do_the_relaying() {
     let mut world = mixed(5, 3, 4, 4);
     let all = world.living();
     world.run_until(Duration::from_secs(15), |world| world.agree(&all)).expect("whole at first");
-    world.run(Duration::from_secs(30));
-    let relayed = |world: &World, place: usize| world.swim(place).view(world.clock(place)).relayed;
-    let by_dual: u64 = (0..3).map(|place| relayed(&world, place)).sum();
-    let by_others: u64 = (3..11).map(|place| relayed(&world, place)).sum();
-    assert!(by_dual > 100, "{by_dual}");
-    let failed: Vec<_> = (3..11)
-        .flat_map(|place| world.swim(place).view(world.clock(place)).members)
-        .filter(|member| member.paths.iter().any(|path| path.stream == Some(false)))
-        .map(|member| (member.node.name().to_owned(), member.paths))
-        .collect();
-    assert_eq!(by_others, 0, "{by_dual} by dual members; failed ways {failed:?}");
+    let relayed = |world: &World, places: std::ops::Range<usize>| -> u64 {
+        places.map(|place| world.swim(place).view(world.clock(place)).relayed).sum()
+    };
+    // While members start, one may be dialled before it listens, and is reached through whoever is there already.
+    world.run(Duration::from_secs(20));
+    let at_first = relayed(&world, 3..11);
+    world.run(Duration::from_secs(60));
+    assert!(relayed(&world, 0..3) > 100, "{}", relayed(&world, 0..3));
+    assert_eq!(relayed(&world, 3..11), at_first);
 }

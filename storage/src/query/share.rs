@@ -91,7 +91,66 @@ impl Cursor for SharedCursor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+    use vivace_protocol::vivace::SearchJob;
+
     use super::*;
+    use crate::{BlockSpec, BlockWriter, DedicatedColumns, LiveSource, MemoryBlock, live::tests::stored, query};
+
+    /// The traces of the fixture in a block of many row groups, with several pages in each.
+    fn block() -> Arc<OpenBlock> {
+        let mut spec = BlockSpec::new("t", Uuid::from_u128(1), DedicatedColumns::defaults());
+        (spec.row_group_bytes, spec.page_entries) = (60_000, 40);
+        let mut writer = BlockWriter::new(spec).unwrap();
+        for (id, trace) in stored() {
+            writer.add_trace(id.0, &[trace]).unwrap();
+        }
+        let finished = writer.finish().unwrap();
+        let data: Vec<u8> = finished.data.into_iter().flatten().collect();
+        Arc::new(OpenBlock::open(finished.meta, Arc::new(MemoryBlock::new(data.into(), Vec::new()))).unwrap())
+    }
+
+    /// Whatever is left out because it is too old must not be among the newest.
+    #[test]
+    fn a_limit_gives_the_newest_of_all_from_blocks_their_shares_and_live_traces() {
+        let block = block();
+        assert!(block.row_groups() > 3, "{} row groups", block.row_groups());
+        let live = LiveSource::new(stored().into_iter().map(|(id, trace)| (id, vec![trace])));
+        let queries = [
+            "{ }",
+            "{ status = error }",
+            "{ resource.service.name = \"cart\" && duration > 1ms }",
+            "{ span.http.response.status_code >= 400 || kind = client }",
+            "{ span.app.user.id =~ \".*1.*\" }",
+            "{ } >> { status = error }",
+            "{ kind = server } | count() > 1",
+            "{ event:name != \"x\" }",
+        ];
+        for text in queries {
+            let job =
+                |limit| SearchJob { query: text.to_owned(), limit, spans_per_span_set: 3, ..SearchJob::default() };
+            let all = query::search(&live, &job(1000)).unwrap().traces;
+            assert!(all.windows(2).all(|pair| pair[0].start_time_unix_nano >= pair[1].start_time_unix_nano));
+            for limit in [1, 2, 3, 7, 20, 60, 1000] {
+                let due: Vec<_> = all.iter().take(limit as usize).map(|trace| &trace.trace_id).collect();
+                let ids = |traces: &[vivace_protocol::tempopb::TraceSearchMetadata]| {
+                    traces.iter().map(|trace| trace.trace_id.clone()).collect::<Vec<_>>()
+                };
+                let found = query::search(&live, &job(limit)).unwrap().traces;
+                assert!(ids(&found).iter().eq(due.iter().copied()), "{text}, limit {limit}, live");
+                let found = query::search_block(&block, &Share::whole(), &job(limit)).unwrap().traces;
+                assert!(ids(&found).iter().eq(due.iter().copied()), "{text}, limit {limit}, block");
+                // One share after the other: the later ones begin with what the earlier found too old.
+                let mut found: Vec<_> = Share::split(block.row_groups(), 3)
+                    .iter()
+                    .flat_map(|share| query::search_block(&block, share, &job(limit)).unwrap().traces)
+                    .collect();
+                found.sort_by(|a, b| (b.start_time_unix_nano, &a.trace_id).cmp(&(a.start_time_unix_nano, &b.trace_id)));
+                found.truncate(limit as usize);
+                assert!(ids(&found).iter().eq(due.iter().copied()), "{text}, limit {limit}, shares");
+            }
+        }
+    }
 
     #[test]
     fn shares_cover_all_row_groups_once() {

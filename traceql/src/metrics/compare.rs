@@ -45,7 +45,7 @@ fn takes_part(field: &Field) -> bool {
 
 /// Spans that a group stands for.
 pub(crate) fn total(group: &Group) -> u64 {
-    group.cells.iter().flat_map(|cells| &cells.counts).fold(0, |total, count| total.saturating_add(*count))
+    group.cells.iter().flat_map(|cells| &cells.counts).fold(0_u64, |total, count| total.saturating_add(*count))
 }
 
 impl Observer<'_> {

@@ -99,7 +99,7 @@ fn count(cells: &Cells, at: usize) -> f64 {
 }
 
 fn all(cells: &Cells) -> u64 {
-    cells.counts.iter().fold(0, |total, count| total.saturating_add(*count))
+    cells.counts.iter().fold(0_u64, |total, count| total.saturating_add(*count))
 }
 
 fn sum(cells: &Cells, at: usize) -> f64 {

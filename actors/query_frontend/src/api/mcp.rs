@@ -94,7 +94,9 @@ async fn answer(
             return Ok(events());
         }
         Method::DELETE => {
-            sessions.lock().end(session()?);
+            // Looked up first: the lock of the next line is taken before its argument is worked out.
+            let ended = session()?;
+            sessions.lock().end(ended);
             return Ok(Response::new(Body::empty()));
         }
         _ => return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405 method not allowed")),

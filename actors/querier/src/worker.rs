@@ -200,12 +200,16 @@ impl Worker {
         }
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
-        let split = self.shares(job.explain);
+        let ended = Ended::default();
+        let flag = Arc::clone(&ended.0);
+        let shares = self.shares(job.explain);
+        let split = move |meta: &BlockMeta| shares(meta).into_iter().map(|share| share.until(&flag)).collect();
         let search = move |block: &Arc<OpenBlock>, share: &Share, opened: Opened| {
             let batch = engine::search_block(block, share, &job)?;
             Ok(SearchBatch { profile: opened.note(batch.profile), ..batch })
         };
-        let found = self.on_shares(metas, split, search).flat_map(|result| {
+        let found = self.on_shares(metas, split, search).flat_map(move |result| {
+            let _until_the_stream_is_dropped = &ended;
             stream::iter(match result {
                 Ok(mut batches) => {
                     if let Some(first) = batches.first_mut() {
@@ -360,7 +364,9 @@ fn block_bound(bytes: &[u8], open: u8) -> Result<[u8; 16], Status> {
     if bytes.is_empty() {
         return Ok([open; 16]);
     }
-    bytes.try_into().map_err(|_other_length| Status::invalid_argument(format!("a block id has 16 bytes, not {}", bytes.len())))
+    bytes
+        .try_into()
+        .map_err(|_other_length| Status::invalid_argument(format!("a block id has 16 bytes, not {}", bytes.len())))
 }
 
 /// Bounds of 0 are open. A block's end is inclusive by the second.

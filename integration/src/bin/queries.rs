@@ -91,10 +91,13 @@ fn send(args: &Args, otlp: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One kind of query; `n` makes each run another one.
+/// Path and parameters of a query; the number makes each run another one.
+type Asked = Box<dyn Fn(&Args, u64) -> String>;
+
+/// One kind of query.
 struct Case {
     name: &'static str,
-    path: Box<dyn Fn(&Args, u64) -> String>,
+    path: Asked,
 }
 
 fn window(args: &Args, n: u64) -> (u64, u64) {
@@ -102,14 +105,14 @@ fn window(args: &Args, n: u64) -> (u64, u64) {
     (end - args.window - n % 30, end - n % 7)
 }
 
-fn search(query: impl Fn(u64) -> String + 'static) -> Box<dyn Fn(&Args, u64) -> String> {
+fn search(query: impl Fn(u64) -> String + 'static) -> Asked {
     Box::new(move |args, n| {
         let (start, end) = window(args, n);
         format!("/api/search?q={}&limit=20&start={start}&end={end}", encode(&query(n)))
     })
 }
 
-fn series(query: &'static str) -> Box<dyn Fn(&Args, u64) -> String> {
+fn series(query: &'static str) -> Asked {
     Box::new(move |args, n| {
         let (start, end) = window(args, n);
         format!("/api/metrics/query_range?q={}&start={start}&end={end}&step=15s", encode(query))

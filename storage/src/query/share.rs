@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use vivace_traceql::{Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle};
 
@@ -14,19 +14,20 @@ use crate::{BlockSource, OpenBlock};
 pub struct Share {
     groups: Range<usize>,
     floor: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Share {
     /// All of a block.
     #[must_use]
     pub fn whole() -> Self {
-        Self { groups: 0..usize::MAX, floor: Arc::default() }
+        Self { groups: 0..usize::MAX, floor: Arc::default(), ended: Arc::default() }
     }
 
     /// A block of `row_groups`, cut into at most `most` shares of nearly the same size.
     #[must_use]
     pub fn split(row_groups: usize, most: usize) -> Vec<Self> {
-        let floor: Arc<AtomicU64> = Arc::default();
+        let (floor, ended): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
         let shares = row_groups.clamp(1, most.max(1));
         let bound = |share: usize| row_groups * share / shares;
         let last = shares - 1;
@@ -34,9 +35,15 @@ impl Share {
             .map(|share| {
                 // Whatever the metadata say, the last share goes to the end of the block.
                 let end = if share == last { usize::MAX } else { bound(share + 1) };
-                Self { groups: bound(share)..end, floor: Arc::clone(&floor) }
+                Self { groups: bound(share)..end, floor: Arc::clone(&floor), ended: Arc::clone(&ended) }
             })
             .collect()
+    }
+
+    /// Searches of the share end early once `ended` is set: nobody waits for what they find any more.
+    #[must_use]
+    pub fn until(self, ended: &Arc<AtomicBool>) -> Self {
+        Self { ended: Arc::clone(ended), ..self }
     }
 
     /// The row groups of `block` that are in this share.
@@ -46,7 +53,7 @@ impl Share {
     }
 
     pub(super) fn source(&self, block: &Arc<OpenBlock>) -> SharedSource {
-        SharedSource { source: self.of(block), floor: Arc::clone(&self.floor) }
+        SharedSource { source: self.of(block), floor: Arc::clone(&self.floor), ended: Arc::clone(&self.ended) }
     }
 }
 
@@ -54,13 +61,14 @@ impl Share {
 pub(super) struct SharedSource {
     source: BlockSource,
     floor: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Source for SharedSource {
     type Cursor<'a> = SharedCursor<'a>;
 
     fn fetch(&self, spec: &FetchSpec) -> Result<SharedCursor<'_>, FetchError> {
-        Ok(SharedCursor { cursor: self.source.fetch(spec)?, floor: &self.floor })
+        Ok(SharedCursor { cursor: self.source.fetch(spec)?, floor: &self.floor, ended: &self.ended })
     }
 }
 
@@ -68,10 +76,14 @@ impl Source for SharedSource {
 pub(super) struct SharedCursor<'a> {
     cursor: <BlockSource as Source>::Cursor<'a>,
     floor: &'a AtomicU64,
+    ended: &'a AtomicBool,
 }
 
 impl Cursor for SharedCursor<'_> {
     fn next(&mut self) -> Result<Option<SpanBatch>, FetchError> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         self.cursor.ignore_before(self.floor.load(Ordering::Relaxed));
         self.cursor.next()
     }
@@ -150,6 +162,17 @@ mod tests {
                 assert!(ids(&found).iter().eq(due.iter().copied()), "{text}, limit {limit}, shares");
             }
         }
+    }
+
+    #[test]
+    fn a_search_that_nobody_waits_for_reads_nothing() {
+        let (block, ended) = (block(), Arc::new(AtomicBool::new(false)));
+        let job = SearchJob { query: "{ }".to_owned(), limit: 1000, ..SearchJob::default() };
+        let found = || query::search_block(&block, &Share::whole().until(&ended), &job).unwrap();
+        assert_eq!(found().traces.len(), stored().len());
+        ended.store(true, Ordering::Relaxed);
+        let nothing = found();
+        assert_eq!((nothing.traces.len(), nothing.metrics.unwrap().inspected_bytes), (0, 0));
     }
 
     #[test]

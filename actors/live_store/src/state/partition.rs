@@ -31,6 +31,12 @@ impl Rules {
         self.max_block_bytes / 8
     }
 
+    /// A full head keeps at most so much of what still grows, or one block a second would leave under load, each of what
+    /// became idle in that second.
+    fn kept_bytes(&self) -> usize {
+        self.max_block_bytes / 4
+    }
+
     /// A head this old leaves whatever its size.
     fn patience(&self) -> Duration {
         self.max_block_duration.saturating_mul(20)
@@ -298,7 +304,7 @@ impl Partition {
     }
 
     /// Closes the head. Traces that are still growing are carried into the next cut, unless `everything` is set (the
-    /// process ends) or they have lived for too long.
+    /// process ends) or they have lived for too long. Of a full head only the latest touched are carried.
     ///
     /// `None` when there is nothing to cut.
     pub(crate) fn cut(&mut self, now_ms: i64, everything: bool) -> Option<Arc<Cut>> {
@@ -307,9 +313,25 @@ impl Partition {
         let id = CutId { number: self.next_number, first: self.first, end: self.next };
         self.next_number += 1;
         let growing = |trace: &LiveTrace| !everything && rules.growing(trace.touched_ms, trace.born_ms, now_ms);
-        let any_leaves = self.heads.values().flat_map(|h| h.traces.values()).any(|t| !growing(t));
+        let touched_until = if self.is_full() { self.least_recent(&growing) } else { i64::MIN };
+        let stays = |trace: &LiveTrace| trace.touched_ms > touched_until && growing(trace);
+        let any_leaves = self.heads.values().flat_map(|h| h.traces.values()).any(|t| !stays(t));
         // A head in which everything still grows but which is full leaves as a whole: memory is bounded, traces are not.
-        Some(self.close(id, |_, _, trace| any_leaves && growing(trace)))
+        Some(self.close(id, |_, _, trace| any_leaves && stays(trace)))
+    }
+
+    /// The time up to which growing traces have to leave, so that no more stay than a full head may keep.
+    fn least_recent(&self, growing: &impl Fn(&LiveTrace) -> bool) -> i64 {
+        let all = self.heads.values().flat_map(|head| head.traces.values());
+        let mut touched: Vec<(i64, usize)> =
+            all.filter(|trace| growing(trace)).map(|trace| (trace.touched_ms, trace.bytes)).collect();
+        touched.sort_unstable_by(|a, b| b.cmp(a));
+        let mut kept = 0;
+        let first_out = touched.into_iter().find(|(_, bytes)| {
+            kept += bytes;
+            kept > self.rules.kept_bytes()
+        });
+        first_out.map_or(i64::MIN, |(touched_ms, _)| touched_ms)
     }
 
     fn close(&mut self, id: CutId, keep: impl Fn(&TenantId, &TraceId, &LiveTrace) -> bool) -> Arc<Cut> {

@@ -262,3 +262,32 @@ fn one_tenant_fills_the_head_alone_when_its_bytes_are_limited() {
     partition.cut(1, true).unwrap();
     assert!(!partition.is_full());
 }
+
+/// Short traces under a load that fills the head faster than traces become idle: what leaves must be worth a block each time.
+#[test]
+fn blocks_of_a_steady_load_have_a_useful_size() {
+    let tenant = TenantId::parse("a").unwrap();
+    let rules = Rules {
+        max_block_bytes: 8_000,
+        max_live_bytes: 0,
+        max_block_duration: Duration::from_secs(30),
+        max_trace_idle: Duration::from_secs(5),
+        max_trace_live: Duration::from_secs(30),
+    };
+    let mut partition = Partition::recover(rules, &Ledger::default()).unwrap();
+    let (mut sizes, mut kept) = (Vec::new(), 0);
+    // A trace of 8 bytes each 6 ms: the head is full after 6 s, of which the last 5 s still grow.
+    for record in 0..10_000u64 {
+        let now_ms = 1_000 + i64::try_from(record * 6).unwrap();
+        let trace = (TraceId(u128::from(record).to_be_bytes()), Bytes::copy_from_slice(&record.to_be_bytes()));
+        partition.apply(record, now_ms, &tenant, std::iter::once(trace), TraceLimits::default());
+        if partition.cut_due(now_ms) {
+            let cut = partition.cut(now_ms, false).unwrap();
+            sizes.push(cut.bytes);
+            kept = partition.head_bytes();
+            assert!(kept > 0 && kept <= 2_000, "{kept} bytes are carried");
+            partition.published(cut.id);
+        }
+    }
+    assert!(sizes.len() > 5 && sizes.iter().all(|size| *size >= 6_000), "{sizes:?}, {kept} carried");
+}

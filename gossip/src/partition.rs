@@ -15,9 +15,7 @@ mod view;
 mod tests;
 
 pub use change::{ChangeError, allowed_from};
-pub use lifecycle::{
-    Change, POLL_PERIOD, PartitionLifecycle, PartitionTimings, PartitionTooHigh, change_partition,
-};
+pub use lifecycle::{Change, POLL_PERIOD, PartitionLifecycle, PartitionTimings, PartitionTooHigh, change_partition};
 pub use route::trace_key;
 pub use tokens::{PARTITIONS_MAX, PartitionTokens, TOKENS};
 pub use view::{PartitionEntry, PartitionView};

@@ -45,7 +45,9 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         Action::Subcommand(name, arguments) if name == "query" => return query::main(arguments),
         Action::Subcommand(name, arguments) if name == "listeners" => return listeners::main(arguments),
         Action::Subcommand(name, _) => {
-            complain(&format!("{name} is not part of this version; there are: check-config, health, listeners, query, version\n"));
+            complain(&format!(
+                "{name} is not part of this version; there are: check-config, health, listeners, query, version\n"
+            ));
             return ExitCode::from(2);
         }
         Action::Run | Action::Verify | Action::CheckConfig => {}

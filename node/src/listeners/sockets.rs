@@ -113,7 +113,8 @@ fn inodes() -> io::Result<HashSet<u64>> {
     for entry in fs::read_dir("/proc/self/fd")? {
         // A descriptor that was closed meanwhile is none of ours any more.
         let Ok(target) = fs::read_link(entry?.path()) else { continue };
-        let inode = target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
+        let inode =
+            target.to_str().and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
         inodes.extend(inode);
     }
     Ok(inodes)

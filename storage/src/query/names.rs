@@ -57,9 +57,8 @@ pub(super) fn selected_names(
             let loaded = cursor.load(&traces, &handles, &spec).map_err(|error| unavailable(&error))?;
             let mut columns = loaded.columns.iter();
             missing.retain(|(scope, name)| {
-                let there = columns
-                    .next()
-                    .is_some_and(|column| column.rows().is_some_and(|rows| column.presence(rows).any()));
+                let there =
+                    columns.next().is_some_and(|column| column.rows().is_some_and(|rows| column.presence(rows).any()));
                 if there {
                     names.insert(*scope, name);
                 }

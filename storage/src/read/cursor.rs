@@ -84,8 +84,7 @@ impl<'a> Cursor<'a> {
             if let Some(entry) = entry {
                 self.entry = entry;
                 let before = page.def.get(..entry).unwrap_or_default();
-                self.value =
-                    if page.def.is_empty() { entry } else { page::count(before, self.max_def) };
+                self.value = if page.def.is_empty() { entry } else { page::count(before, self.max_def) };
                 return Ok(());
             }
             if !self.load()? {

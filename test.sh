@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need and runs them all: formatting, lints, documentation, unit and property tests, fuzzing,
 # simulations, whole-process tests. Prints each stage's time and budget, and what was left out, at its end. Debian or a
-# relative (apt-get), a Rust toolchain, Python 3.
+# relative (apt-get), a Rust toolchain, Python 3. Root, where gossip is to be tested in network namespaces.
 #
 #   ./test.sh                    everything
-#   ./test.sh unit process       some stages: install, lint, build, unit, process, sdk
+#   ./test.sh unit process       some stages: install, lint, build, unit, process, sdk, k8s
 #   ./test.sh figures [ARGS]     no test: builds the release and prints the figures of docs/proof.md with their conditions;
 #                                ARGS go to the figures program, for instance --seconds 120 --rate 30000
 #
@@ -60,19 +60,48 @@ need() { # what for, command, packages...
   return 1
 }
 
-python_tests="tests with the OpenTelemetry SDK and pyarrow"
+python_tests="tests with the OpenTelemetry SDK, pyarrow, proxies and Kubernetes schemas"
+python_packages=(integration/sdk/requirements.txt integration/s3/requirements.txt k8s/tests/requirements.txt)
 
 install() {
   need "everything that is compiled" cc gcc libc6-dev || true
   need "everything that is compiled" make make || true
   need "what the kernel sees of an acknowledgement" strace strace || true
   need "a try by hand" curl curl || true
+  need "the development broker as kcat sees it" kcat kcat || true
+  need "gossip in network namespaces" ip iproute2 || true
+  need "gossip in network namespaces" nft nftables || true
+  need "names from a real name server" dnsmasq dnsmasq-base || true
+  need "steps of the clock" faketime faketime || true
+  need "pages in a browser" chromium chromium || true
   if need "$python_tests" python3 python3 python3-venv; then python_environment; fi
+  need "a real nginx before a live-store" nginx nginx-light || true
+  need "a cluster of pods under TLS" openssl openssl || true
+  kustomize || true
+  kafka || true
   cargo fetch --locked
 }
 
+# Real Apache Kafka: its jars, with what they need, as Maven resolves them; kept between runs.
+kafka() {
+  local version jars
+  version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' integration/kafka/pom.xml)
+  jars=target/kafka-$version
+  need "the log on real Apache Kafka" java openjdk-17-jre-headless || return 1
+  if [ -f "$jars/kafka-server-$version.jar" ]; then return 0; fi
+  need "the log on real Apache Kafka" mvn maven || return 1
+  rm -rf "$jars" "$jars.new"
+  if mvn -q -B -f integration/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$jars.new"; then
+    mv "$jars.new" "$jars"
+    return 0
+  fi
+  rm -rf "$jars.new"
+  skip "the log on real Apache Kafka: Maven could not fetch Kafka $version"
+  return 1
+}
+
 python_environment() {
-  if [ -x .venv/bin/pytest ] && cmp -s integration/sdk/requirements.txt .venv/requirements.txt; then return 0; fi
+  if [ -x .venv/bin/pytest ] && cat "${python_packages[@]}" | cmp -s - .venv/requirements.txt; then return 0; fi
   rm -rf .venv
   if ! python3 -m venv .venv; then
     rm -rf .venv
@@ -83,11 +112,22 @@ python_environment() {
       return 0
     fi
   fi
-  if ! .venv/bin/pip install --quiet --disable-pip-version-check -r integration/sdk/requirements.txt; then
-    skip "$python_tests: pip could not install integration/sdk/requirements.txt"
+  if ! .venv/bin/pip install --quiet --disable-pip-version-check "${python_packages[@]/#/-r}"; then
+    skip "$python_tests: pip could not install ${python_packages[*]}"
     return 0
   fi
-  cp integration/sdk/requirements.txt .venv/requirements.txt
+  cat "${python_packages[@]}" >.venv/requirements.txt
+}
+
+# What renders the manifests: a kubectl with kustomize 5 (1.27 or later), or kustomize itself, which Go can build.
+kustomize() {
+  if kubectl version --client 2>/dev/null | grep -q 'Kustomize Version: v5[.]'; then return 0; fi
+  if [ -x .venv/bin/kustomize ] || type -P kustomize >/dev/null; then return 0; fi
+  if [ -d .venv ] && type -P go >/dev/null && GOBIN="$PWD/.venv/bin" go install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1; then
+    return 0
+  fi
+  skip "manifests: neither kubectl (1.27 or later) nor kustomize is here, nor Go to build it"
+  return 1
 }
 
 lint() {
@@ -122,14 +162,23 @@ sdk() {
   VIVACE_BIN="$PWD/target/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider integration/sdk
 }
 
+k8s() {
+  build
+  if [ ! -x .venv/bin/pytest ] || ! type -P nginx >/dev/null || ! kustomize; then
+    skip "manifests and proxies: something is missing (./test.sh install)"
+    return 0
+  fi
+  VIVACE_BIN="$PWD/target/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider k8s/tests
+}
+
 if [ "${stages[0]}" = figures ]; then
   cargo build --locked --release -p vivace-node -p vivace-integration --bins
   exec target/release/figures "${@:2}"
 fi
 for name in "${stages[@]}"; do
   case $name in
-    all | install | lint | build | unit | process | sdk) ;;
-    *) echo "there is no stage $name; there are: all, install, lint, build, unit, process, sdk, figures" >&2 && exit 2 ;;
+    all | install | lint | build | unit | process | sdk | k8s) ;;
+    *) echo "there is no stage $name; there are: all, install, lint, build, unit, process, sdk, k8s, figures" >&2 && exit 2 ;;
   esac
 done
 
@@ -144,6 +193,7 @@ stage build 4 build
 stage unit 7 unit
 stage process 9 process
 stage sdk 1 sdk
+stage k8s 2 k8s
 
 echo "=== times"
 printf '%s\n' "${times[@]}"

@@ -21,7 +21,7 @@ const FILES: &[&str] = &[
 const SHARED_BYTES: &[&str] = &[
     ".tempopb.PushBytesRequest.traces",
     ".tempopb.TraceBytes.traces",
-    ".vivace.v1.FindTraceReply.parts",
+    ".vivace.v1.FindTraceBatch.parts",
     ".vivace.v1.BlockPublished.meta_json",
     ".vivace.v1.BlocksReplaced.added_meta_json",
     ".vivace.v1.BlockListReply.ids",

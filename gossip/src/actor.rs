@@ -53,7 +53,8 @@ const BEATS_QUIET: u32 = 4;
 /// Time between two rounds of lookups.
 const LOOKUPS: Duration = Duration::from_secs(30);
 const LOOKUPS_TROUBLED: Duration = Duration::from_secs(5);
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(10);
+/// The resolver of the system may try longer; meanwhile the page says what is the matter.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(6);
 /// How long a leaving member goes on telling so.
 const FAREWELL: Duration = Duration::from_millis(1500);
 const IDLE: Duration = Duration::from_secs(15);
@@ -384,20 +385,13 @@ impl Membership {
         if self.discovery.is_empty() {
             return;
         }
-        let lookup = self.discovery.look_up(&self.options.dns);
-        let bounded = async move { tokio::time::timeout(LOOKUP_PATIENCE, lookup).await };
-        cx.spawn(bounded, |part, found, cx| {
+        let lookup = self.discovery.look_up(&self.options.dns, LOOKUP_PATIENCE);
+        cx.spawn(lookup, |part, found, cx| {
             let now = part.now(cx);
             let alone = part.swim.roster().up() <= 1;
-            let troubled = match found {
-                Ok(found) => {
-                    let seeds = part.discovery.take(now, found);
-                    part.happen(Event::Seeds(seeds), cx);
-                    part.discovery.troubled()
-                }
-                Err(_elapsed) => true,
-            };
-            let wait = if alone || troubled { LOOKUPS_TROUBLED } else { LOOKUPS };
+            let seeds = part.discovery.take(now, found);
+            part.happen(Event::Seeds(seeds), cx);
+            let wait = if alone || part.discovery.troubled() { LOOKUPS_TROUBLED } else { LOOKUPS };
             cx.after(wait, |part, cx| part.look_up(cx));
         });
     }
@@ -459,6 +453,8 @@ impl Serve<Compare> for Membership {
 
     fn serve(&mut self, compare: Compare, cx: &mut Cx<Self>) -> Reply<Vec<PeerView>> {
         let now = self.now(cx);
+        // Somebody reads a page: what it says of ways should be of now, at least when it is read again.
+        self.swim.examine(now);
         let (token, reply) = self.asking.begin(&mut self.swim, now);
         cx.after(compare.patience, move |part, _| part.asking.end(token));
         self.settle(cx);

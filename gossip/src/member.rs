@@ -169,6 +169,21 @@ impl RingMember {
         self.change(state, |instance| instance.state = to);
     }
 
+    /// Says whether it takes new data, with the time of the change for people.
+    pub fn set_read_only(&mut self, state: &mut State, read_only: bool, unix_now: i64) {
+        if self.instance.read_only != read_only {
+            self.change(state, |instance| {
+                (instance.read_only, instance.read_only_changed_at) = (read_only, unix_now);
+            });
+        }
+    }
+
+    /// The partition that it owns.
+    #[must_use]
+    pub fn partition(&self) -> Option<u32> {
+        self.instance.partition
+    }
+
     /// Changes its description and writes it, if it differs.
     pub fn change(&mut self, state: &mut State, change: impl FnOnce(&mut Instance)) {
         let before = self.instance.clone();

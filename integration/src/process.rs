@@ -141,19 +141,7 @@ impl Setup {
         };
         command.arg(format!("-config.file={}", config.display())).args(&self.args).current_dir(&self.dir);
         command.envs(self.env.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let started = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("start {}", binary.display()))?;
-        let stderr = child.stderr.take().context("stderr was piped")?;
-        let log = Arc::new(Log::default());
-        let writer = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                writer.push(line);
-            }
-            writer.close();
-        });
-        Ok(Node { child, log, started })
+        Node::of(command)
     }
 
     /// Starts the process and waits until it is ready.
@@ -207,6 +195,27 @@ impl Drop for Node {
 }
 
 impl Node {
+    /// Starts a program and watches what it says on standard error.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn of(mut command: Command) -> anyhow::Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let started = Instant::now();
+        let program = command.get_program().to_owned();
+        let mut child = command.spawn().with_context(|| format!("start {}", program.display()))?;
+        let stderr = child.stderr.take().context("stderr was piped")?;
+        let log = Arc::new(Log::default());
+        let writer = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.push(line);
+            }
+            writer.close();
+        });
+        Ok(Self { child, log, started })
+    }
+
     /// Process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -15,13 +15,13 @@ vivace_runtime::config_struct! {
 vivace_runtime::config_struct! {
     /// Kafka.
     pub struct KafkaConfig {
-        /// Host and port of one broker, from which the others are learned; an IPv6 address in brackets.
+        /// Host and port of a broker, from which the others are learned, or several with commas between; an IPv6 address in brackets.
         pub address: String = "localhost:9092".into(),
         /// Topic. Required.
         pub topic: String = String::new(),
         /// Name given to the brokers. Empty: derived from the component.
         pub client_id: String = String::new(),
-        /// Rack of this process, for fetching from the nearest replica.
+        /// Rack of this process. Without effect: records are fetched from the leader.
         pub client_rack: String = String::new(),
         /// Time limit of connecting.
         pub dial_timeout: GoDuration = GoDuration::secs(2),
@@ -93,7 +93,10 @@ vivace_runtime::config_struct! {
         pub producer_max_record_size_bytes: u64 = 15_983_616,
         /// Bytes waiting to be written, beyond which requests are refused; 0 means without limit.
         pub producer_max_buffered_bytes: u64 = 1_073_741_824,
-        /// `none`, `gzip`, `snappy`, `lz4` or `zstd`. Empty: the client's choice.
+        /// How long a record waits for others, to be written with them. Longer: fewer, larger batches; it adds to every
+        /// acknowledgement. Records that wait for the request before them wait for nothing else.
+        pub producer_linger: GoDuration = GoDuration::millis(5),
+        /// `none`, `gzip`, `snappy` or `lz4`. Empty: `lz4`. Brokers do not hand `zstd` batches to this client, so it is refused.
         pub producer_compression: String = String::new(),
         /// Consume at start until the lag is below this; 0 (both) means do not wait.
         pub target_consumer_lag_at_startup: GoDuration = GoDuration::secs(2),

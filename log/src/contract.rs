@@ -1,28 +1,26 @@
-//! What every form of the log must do, as one suite; each form runs all of it. Nothing here waits for time.
+//! What every form of the log must do, as one suite; each form runs all of it, those of other crates included. Nothing here waits
+//! for time. For tests only.
+#![expect(clippy::unwrap_used, reason = "a suite of tests: what fails is to panic")]
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::join_all;
 
-use vivace_runtime::{Bounds, Compute, Rng, SimDisk, StdDisk, SystemClock};
-
-use crate::{
-    Budget, Entry, Error, Header, LocalEnv, LocalLog, LocalOptions, Log, LogId, MemoryLog, Metrics, Offset, Partition,
-    Reader, Record,
-};
+use crate::{Entry, Error, Header, Log, Offset, Partition, Reader, Record, Sequence};
 
 const P: Partition = Partition(0);
 
-pub(crate) fn record(number: u64, value_bytes: usize) -> Record {
+/// A record that says which one it is.
+#[must_use]
+pub fn record(number: u64, value_bytes: usize) -> Record {
     let mut value = number.to_le_bytes().to_vec();
     value.resize(8 + value_bytes, u8::try_from(number % 251).unwrap());
     Record {
         tenant: Bytes::from(format!("tenant-{}", number % 3)),
         value: Bytes::from(value),
-        headers: vec![Header { name: Bytes::from_static(b"vivace-seq"), value: Bytes::from(number.to_string()) }],
+        headers: vec![Header { name: Bytes::from_static(b"test-number"), value: Bytes::from(number.to_string()) }],
         timestamp_ms: 1_600_000_000_000 + i64::try_from(number).unwrap(),
     }
 }
@@ -38,12 +36,28 @@ async fn read(reader: &mut dyn Reader, count: usize, max_bytes: usize) -> Vec<En
         assert!(batch.skipped.is_empty());
         assert_eq!(batch.end, reader.position());
         assert!(batch.high_watermark >= batch.end);
-        entries.extend(batch.records);
+        entries.extend(batch.records.into_iter().map(without_sequence));
     }
     entries
 }
 
-async fn records_come_back_whole_in_order_and_once(log: Arc<dyn Log>) {
+/// Without the header that the Kafka form adds.
+fn without_sequence(mut entry: Entry) -> Entry {
+    entry.record.headers.retain(|header| header.name != Sequence::HEADER.as_bytes());
+    entry
+}
+
+/// The error comes at once, or from the first `next` where the bounds are known elsewhere.
+async fn is_out_of_range(log: &dyn Log, from: Offset) -> bool {
+    let error = match log.reader(P, from) {
+        Ok(mut reader) => reader.next(1000).await.err(),
+        Err(error) => Some(error),
+    };
+    matches!(error, Some(Error::OutOfRange { .. }))
+}
+
+/// See the name.
+pub async fn records_come_back_whole_in_order_and_once(log: Arc<dyn Log>) {
     let appends: Vec<_> = (0..200).map(|number| log.append(P, record(number, 50))).collect();
     let offsets: Vec<_> = join_all(appends).await.into_iter().map(|reply| reply.unwrap().offset).collect();
     assert!(offsets.is_sorted_by(|a, b| a < b), "calls made one after the other keep their order");
@@ -58,21 +72,24 @@ async fn records_come_back_whole_in_order_and_once(log: Arc<dyn Log>) {
     assert_eq!((bounds.earliest, bounds.end), (Offset(0), offsets[199].next()));
 }
 
-async fn a_reader_waits_for_news(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn a_reader_waits_for_news(log: Arc<dyn Log>) {
     let mut reader = log.reader(P, Offset(0)).unwrap();
     {
         let mut waiting = reader.next(1000);
         assert!((&mut waiting).now_or_never().is_none());
         let offset = append(&*log, 7).await;
         let batch = waiting.await.unwrap();
-        assert_eq!(batch.records, [Entry { offset, record: record(7, 100) }]);
+        let records: Vec<_> = batch.records.into_iter().map(without_sequence).collect();
+        assert_eq!(records, [Entry { offset, record: record(7, 100) }]);
     }
     assert!(reader.next(1000).now_or_never().is_none());
     append(&*log, 8).await;
     assert_eq!(read(&mut *reader, 1, 1000).await[0].record, record(8, 100));
 }
 
-async fn a_dropped_wait_loses_nothing(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn a_dropped_wait_loses_nothing(log: Arc<dyn Log>) {
     let mut reader = log.reader(P, Offset(0)).unwrap();
     for number in 0..20 {
         drop(reader.next(1000).now_or_never());
@@ -86,7 +103,8 @@ async fn a_dropped_wait_loses_nothing(log: Arc<dyn Log>) {
     assert_eq!(read(&mut *reader, rest, 1000).await.len(), rest);
 }
 
-async fn a_reader_starts_anywhere_between_the_bounds_and_nowhere_else(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn a_reader_starts_anywhere_between_the_bounds_and_nowhere_else(log: Arc<dyn Log>) {
     let mut offsets = Vec::new();
     for number in 0..30 {
         offsets.push(append(&*log, number).await);
@@ -97,10 +115,11 @@ async fn a_reader_starts_anywhere_between_the_bounds_and_nowhere_else(log: Arc<d
     }
     let end = log.bounds(P).await.unwrap().end;
     log.reader(P, end).unwrap();
-    assert!(matches!(log.reader(P, end.next()), Err(Error::OutOfRange { .. })));
+    assert!(is_out_of_range(&*log, end.next()).await);
 }
 
-async fn a_batch_is_within_the_bytes_asked_for_but_never_empty(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn a_batch_is_within_the_bytes_asked_for_but_never_empty(log: Arc<dyn Log>) {
     for number in 0..30 {
         append(&*log, number).await;
     }
@@ -113,7 +132,8 @@ async fn a_batch_is_within_the_bytes_asked_for_but_never_empty(log: Arc<dyn Log>
     }
 }
 
-async fn reclaim_keeps_everything_at_or_above(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn reclaim_keeps_everything_at_or_above(log: Arc<dyn Log>) {
     let mut offsets = Vec::new();
     for number in 0..60 {
         offsets.push(append(&*log, number).await);
@@ -124,7 +144,7 @@ async fn reclaim_keeps_everything_at_or_above(log: Arc<dyn Log>) {
     let bounds = log.bounds(P).await.unwrap();
     assert!(bounds.earliest > Offset(0) && bounds.earliest <= offsets[40], "{bounds:?}");
     assert!(matches!(behind.next(1000).await, Err(Error::OutOfRange { .. })));
-    assert!(matches!(log.reader(P, Offset(0)), Err(Error::OutOfRange { .. })));
+    assert!(is_out_of_range(&*log, Offset(0)).await);
     let entries = read(&mut *log.reader(P, offsets[40]).unwrap(), 20, 1000).await;
     assert_eq!(entries.iter().map(|entry| entry.offset).collect::<Vec<_>>(), offsets[40..]);
     log.reclaim(P, offsets[59].next()).await.unwrap();
@@ -133,7 +153,8 @@ async fn reclaim_keeps_everything_at_or_above(log: Arc<dyn Log>) {
     assert!(append(&*log, 60).await >= end, "offsets go on after everything was reclaimed");
 }
 
-async fn a_full_budget_refuses_and_appending_gives_it_back(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn a_full_budget_refuses_and_appending_gives_it_back(log: Arc<dyn Log>) {
     let all = log.budget().acquire(usize::MAX).unwrap();
     let refused = log.append(P, record(1, 100)).await.unwrap_err();
     assert!(refused.is_retryable() && refused.retry_after().is_some());
@@ -146,13 +167,15 @@ async fn a_full_budget_refuses_and_appending_gives_it_back(log: Arc<dyn Log>) {
     assert_eq!(read(&mut *log.reader(P, Offset(0)).unwrap(), 2, usize::MAX).await.len(), 2);
 }
 
-async fn a_record_that_is_too_large_is_refused_for_good(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn a_record_that_is_too_large_is_refused_for_good(log: Arc<dyn Log>) {
     let error = log.append(P, record(1, 40 << 20)).await.unwrap_err();
     assert!(matches!(error, Error::RecordTooLarge { .. }) && !error.is_retryable());
     append(&*log, 2).await;
 }
 
-async fn closing_finishes_what_is_queued_and_readers_read_to_the_end(log: Arc<dyn Log>) {
+/// See the name.
+pub async fn closing_finishes_what_is_queued_and_readers_read_to_the_end(log: Arc<dyn Log>) {
     let mut reader = log.reader(P, Offset(0)).unwrap();
     let queued: Vec<_> = (0..20).map(|number| log.append(P, record(number, 100))).collect();
     log.close().await;
@@ -162,47 +185,5 @@ async fn closing_finishes_what_is_queued_and_readers_read_to_the_end(log: Arc<dy
     assert!(matches!(reader.next(1000).await, Err(Error::Closed)));
 }
 
-fn budget() -> Budget {
-    Budget::new(128 << 20, Duration::from_millis(100))
-}
-
-fn memory() -> Arc<dyn Log> {
-    Arc::new(MemoryLog::new(LogId::from_random([1; 16]), budget()))
-}
-
-fn local(disk: Arc<dyn vivace_runtime::Disk>, dir: &std::path::Path) -> Arc<dyn Log> {
-    let compute = Compute::new("log-read", 1, Bounds::messages(16)).unwrap();
-    let env =
-        LocalEnv { disk, clock: Arc::new(SystemClock), compute, budget: budget(), metrics: Metrics::unregistered() };
-    let options = LocalOptions { segment_bytes: 3000, tail_bytes: 2000, ..LocalOptions::in_dir(dir) };
-    Arc::new(LocalLog::open(&options, env, &mut Rng::seeded(1)).unwrap())
-}
-
-fn local_simulated() -> Arc<dyn Log> {
-    local(Arc::new(SimDisk::new(1)), std::path::Path::new("/log"))
-}
-
-macro_rules! forms {
-    ($($name:ident)*) => {
-        mod memory_form { $( #[tokio::test] async fn $name() { super::$name(super::memory()).await } )* }
-        mod local_form { $( #[tokio::test] async fn $name() { super::$name(super::local_simulated()).await } )* }
-        mod local_form_on_a_real_disk {
-            $( #[tokio::test] async fn $name() {
-                let dir = tempfile::tempdir().unwrap();
-                super::$name(super::local(std::sync::Arc::new(super::StdDisk), &dir.path().join("log"))).await
-            } )*
-        }
-    };
-}
-
-forms! {
-    records_come_back_whole_in_order_and_once
-    a_reader_waits_for_news
-    a_dropped_wait_loses_nothing
-    a_reader_starts_anywhere_between_the_bounds_and_nowhere_else
-    a_batch_is_within_the_bytes_asked_for_but_never_empty
-    reclaim_keeps_everything_at_or_above
-    a_full_budget_refuses_and_appending_gives_it_back
-    a_record_that_is_too_large_is_refused_for_good
-    closing_finishes_what_is_queued_and_readers_read_to_the_end
-}
+#[cfg(test)]
+mod forms;

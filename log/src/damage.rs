@@ -4,19 +4,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use proptest::prelude::*;
 
 use vivace_runtime::{Compute, Disk, FakeClock, Rng, SimDisk};
 
-use crate::contract::record;
+use crate::contract;
 use crate::log::Skipped;
 use crate::segment::{HEADER_BYTES, SegmentHeader};
-use crate::{Budget, Error, LocalEnv, LocalLog, LocalOptions, Log, LogId, Metrics, Offset, Partition};
+use crate::{Budget, Error, LocalEnv, LocalLog, LocalOptions, Log, LogId, Metrics, Offset, Partition, Record};
 
 const P: Partition = Partition(0);
 /// What `record(number, 100)` takes in a segment: head, tenant, one header of one digit, value.
 const FRAME_BYTES: u64 = 40 + 8 + 6 + 10 + 1 + 108;
+
+/// As in the suite, with the header that the frozen segment has.
+fn record(number: u64, value_bytes: usize) -> Record {
+    let mut record = contract::record(number, value_bytes);
+    record.headers[0].name = Bytes::from_static(b"vivace-seq");
+    record
+}
 
 fn open_with(disk: &SimDisk, segment_bytes: u64) -> Result<LocalLog, Error> {
     let env = LocalEnv {

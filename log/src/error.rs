@@ -77,6 +77,54 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Kafka cannot be reached, is busy, or has no leader for the partition just now. Nothing was stored as far as is known; trying
+    /// again helps as soon as the brokers are back.
+    #[error("{action}: Kafka is not available: {reason}")]
+    BrokerUnavailable {
+        /// A bare verb phrase: what was attempted.
+        action: &'static str,
+        /// What the brokers, or the network, said.
+        reason: String,
+    },
+    /// Kafka refuses for good: rights, a missing topic, a format. Nothing was stored; an operator must act first.
+    #[error("{action}: Kafka refuses: {reason}")]
+    BrokerRefused {
+        /// A bare verb phrase: what was attempted.
+        action: &'static str,
+        /// What the broker said, and what to do about it.
+        reason: String,
+    },
+    /// One record alone is larger than the topic takes. Nothing was stored; a retry cannot succeed until an operator raises the
+    /// limit of the topic, or lowers `ingest.kafka.producer_max_record_size_bytes`.
+    #[error(
+        "record of {bytes} bytes is larger than Kafka takes: {reason}; raise that limit or lower \
+         ingest.kafka.producer_max_record_size_bytes"
+    )]
+    TooLargeForBroker {
+        /// The record's encoded size, before compression.
+        bytes: usize,
+        /// What the broker said.
+        reason: String,
+    },
+    /// The topic was deleted and created again while this process used it: offsets and everything derived from the log's id mean
+    /// something else now. Restart the process, which then starts with the new topic.
+    #[error("Kafka topic {topic} was created again: its id was {expected} and is now {found}; restart this process")]
+    TopicReplaced {
+        /// The topic.
+        topic: String,
+        /// The id that this log was opened with.
+        expected: LogId,
+        /// The id that it has now.
+        found: LogId,
+    },
+    /// A key of the configuration holds what cannot be used. Nothing was started.
+    #[error("{key}: {what}")]
+    Configuration {
+        /// The key, from the root.
+        key: String,
+        /// What is wrong with it, and what to do.
+        what: String,
+    },
     /// The log is closed: the process is stopping. Nothing was stored.
     #[error("the log is closed")]
     Closed,
@@ -94,9 +142,14 @@ impl Error {
             | Self::DiskFull { .. }
             | Self::NotDurable(_)
             | Self::Io { .. }
+            | Self::BrokerUnavailable { .. }
             | Self::Closed
             | Self::DeadlineExceeded => true,
             Self::RecordTooLarge { .. }
+            | Self::TooLargeForBroker { .. }
+            | Self::BrokerRefused { .. }
+            | Self::TopicReplaced { .. }
+            | Self::Configuration { .. }
             | Self::OutOfRange { .. }
             | Self::UnknownPartition(_)
             | Self::ForeignSegment { .. }
@@ -110,6 +163,11 @@ impl Error {
         match self {
             Self::Overloaded { retry_after } | Self::DiskFull { retry_after } => Some(*retry_after),
             Self::RecordTooLarge { .. }
+            | Self::TooLargeForBroker { .. }
+            | Self::BrokerUnavailable { .. }
+            | Self::BrokerRefused { .. }
+            | Self::TopicReplaced { .. }
+            | Self::Configuration { .. }
             | Self::NotDurable(_)
             | Self::Io { .. }
             | Self::OutOfRange { .. }

@@ -1,5 +1,6 @@
 //! The local form: segments on this machine's disk, one writer thread per partition.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -141,6 +142,27 @@ impl LocalLog {
         found.map(|(_, log)| log).ok_or(Error::UnknownPartition(partition))
     }
 
+    /// Appends a record that takes several offsets in a row, such as a batch of records that stays as it is. It is stored under
+    /// the last of them, which [`Appended`] and readers name, so a reader that starts at any of them gets the whole. Otherwise as
+    /// [`Log::append_reserved`].
+    ///
+    /// # Errors
+    /// As [`Log::append_reserved`].
+    pub fn append_spanning(
+        &self,
+        partition: Partition,
+        record: Record,
+        offsets: NonZeroU32,
+        permit: Permit,
+    ) -> BoxFuture<'static, Result<Appended, Error>> {
+        let queued = frame::encoded_bytes(&record)
+            .and_then(|bytes| self.partition(partition)?.append(record, offsets, bytes, permit));
+        match queued {
+            Ok(reply) => reply.map(|reply| reply.unwrap_or(Err(Error::Closed))).boxed(),
+            Err(error) => std::future::ready(Err(error)).boxed(),
+        }
+    }
+
     fn stop(&self) {
         for (_, partition) in &self.partitions {
             partition.close();
@@ -190,12 +212,7 @@ impl Log for LocalLog {
         record: Record,
         permit: Permit,
     ) -> BoxFuture<'static, Result<Appended, Error>> {
-        let queued =
-            frame::encoded_bytes(&record).and_then(|bytes| self.partition(partition)?.append(record, bytes, permit));
-        match queued {
-            Ok(reply) => reply.map(|reply| reply.unwrap_or(Err(Error::Closed))).boxed(),
-            Err(error) => std::future::ready(Err(error)).boxed(),
-        }
+        self.append_spanning(partition, record, NonZeroU32::MIN, permit)
     }
 
     fn reader(&self, partition: Partition, from: Offset) -> Result<Box<dyn Reader>, Error> {
@@ -237,5 +254,69 @@ impl Drop for LocalLog {
     /// Finishes what is queued in the background. Use `close` to wait for it.
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use vivace_runtime::{FakeClock, SimDisk};
+
+    use super::*;
+
+    const P: Partition = Partition(0);
+
+    fn open(disk: &SimDisk) -> LocalLog {
+        let env = LocalEnv {
+            disk: Arc::new(disk.clone()),
+            clock: Arc::new(FakeClock::default()),
+            compute: Compute::inline(),
+            budget: Budget::new(1 << 20, Duration::ZERO),
+            metrics: Metrics::unregistered(),
+        };
+        LocalLog::open(&LocalOptions::in_dir("/log"), env, &mut Rng::seeded(1)).unwrap()
+    }
+
+    async fn append(log: &LocalLog, value: &'static str, offsets: u32) -> u64 {
+        let record = Record { value: Bytes::from_static(value.as_bytes()), ..Record::default() };
+        let permit = log.budget().acquire(record.charged_bytes()).unwrap();
+        let offsets = NonZeroU32::new(offsets).unwrap();
+        log.append_spanning(P, record, offsets, permit).await.unwrap().offset.0
+    }
+
+    async fn read(log: &LocalLog, from: u64, count: usize) -> Vec<(u64, Bytes)> {
+        let mut reader = log.reader(P, Offset(from)).unwrap();
+        let mut found = Vec::new();
+        while found.len() < count {
+            let batch = reader.next(usize::MAX).await.unwrap();
+            found.extend(batch.records.into_iter().map(|entry| (entry.offset.0, entry.record.value)));
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn a_record_that_takes_several_offsets_is_found_from_each_of_them_also_after_a_crash() {
+        let disk = SimDisk::new(1);
+        let log = open(&disk);
+        assert_eq!(append(&log, "three", 3).await, 2);
+        assert_eq!(append(&log, "one", 1).await, 3);
+        assert_eq!(append(&log, "two", 2).await, 5);
+        let all = [(2, Bytes::from("three")), (3, Bytes::from("one")), (5, Bytes::from("two"))];
+        // From memory, and after the crash from the disk.
+        let check = async |log: &LocalLog| {
+            for from in 0..6 {
+                let expected: Vec<_> = all.iter().filter(|(last, _)| *last >= from).cloned().collect();
+                assert_eq!(read(log, from, expected.len()).await, expected, "from {from}");
+            }
+            let bounds = log.bounds(P).await.unwrap();
+            assert_eq!((bounds.earliest, bounds.end), (Offset(0), Offset(6)));
+        };
+        check(&log).await;
+        log.close().await;
+        disk.crash();
+        check(&open(&disk)).await;
     }
 }

@@ -59,6 +59,18 @@ pub trait Log: Send + Sync {
     /// [`Error::UnknownPartition`], or the broker's error.
     fn bounds(&self, partition: Partition) -> BoxFuture<'static, Result<Bounds, Error>>;
 
+    /// Where a reader starts that wants every record since `timestamp_ms` (unix milliseconds): the offset of the first record
+    /// with that time or a later one, the end if there is none. A form that keeps no times by offset says the earliest: early
+    /// enough for everybody.
+    ///
+    /// # Errors
+    /// As [`Log::bounds`].
+    fn offset_at(&self, partition: Partition, timestamp_ms: i64) -> BoxFuture<'static, Result<Offset, Error>> {
+        let _ = timestamp_ms;
+        let bounds = self.bounds(partition);
+        Box::pin(async move { Ok(bounds.await?.earliest) })
+    }
+
     /// Says that everything below `below` is covered by durable blocks and may go. What goes is a whole segment at a time,
     /// oldest first, never the one being written; readers behind the new earliest offset get [`Error::OutOfRange`].
     /// A hint, safe to repeat.

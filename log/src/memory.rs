@@ -171,6 +171,14 @@ impl Log for MemoryLog {
         std::future::ready(Ok(self.shared.state.lock().bounds(partition))).boxed()
     }
 
+    fn offset_at(&self, partition: Partition, timestamp_ms: i64) -> BoxFuture<'static, Result<Offset, Error>> {
+        let state = self.shared.state.lock();
+        let end = state.bounds(partition).end;
+        let mut entries = state.partitions.get(&partition).into_iter().flat_map(|records| &records.entries);
+        let first = entries.find(|entry| entry.record.timestamp_ms >= timestamp_ms).map_or(end, |entry| entry.offset);
+        std::future::ready(Ok(first)).boxed()
+    }
+
     fn reclaim(&self, partition: Partition, below: Offset) -> BoxFuture<'static, Result<(), Error>> {
         let mut state = self.shared.state.lock();
         let records = state.partitions.entry(partition).or_default();

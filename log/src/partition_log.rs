@@ -5,6 +5,7 @@
 //! and the simulation calls [`PartitionLog::write_waiting`] itself, so each of its steps is decided by the seed.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{oneshot, watch};
@@ -25,8 +26,17 @@ const BATCH_BYTES: usize = 4 << 20;
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 enum Command {
-    Append { record: Record, bytes: usize, permit: Permit, reply: Reply<Appended> },
+    Append { append: Append, bytes: usize },
     Reclaim { below: Offset, reply: Reply<()> },
+}
+
+/// A record on its way.
+struct Append {
+    record: Record,
+    /// How many offsets it takes.
+    offsets: NonZeroU32,
+    permit: Permit,
+    reply: Reply<Appended>,
 }
 
 #[derive(Default)]
@@ -117,11 +127,12 @@ impl PartitionLog {
     pub(crate) fn append(
         &self,
         record: Record,
+        offsets: NonZeroU32,
         bytes: usize,
         permit: Permit,
     ) -> Result<oneshot::Receiver<Result<Appended, Error>>, Error> {
         let (reply, receiver) = oneshot::channel();
-        self.enqueue(Command::Append { record, bytes, permit, reply })?;
+        self.enqueue(Command::Append { append: Append { record, offsets, permit, reply }, bytes })?;
         Ok(receiver)
     }
 
@@ -183,18 +194,18 @@ impl PartitionLog {
     }
 
     #[allow(clippy::type_complexity, reason = "two lists of what stood in the queue, taken apart at once")]
-    fn take_waiting(&self) -> (Vec<(Record, Permit, Reply<Appended>)>, Vec<(Offset, Reply<()>)>) {
+    fn take_waiting(&self) -> (Vec<Append>, Vec<(Offset, Reply<()>)>) {
         let mut queue = self.queue.lock();
         let (mut appends, mut reclaims, mut total) = (Vec::new(), Vec::new(), 0);
         while let Some(command) = queue.commands.pop_front() {
             match command {
-                Command::Append { record, bytes, permit, reply } => {
+                Command::Append { append, bytes } => {
                     if total > 0 && total + bytes > BATCH_BYTES {
-                        queue.commands.push_front(Command::Append { record, bytes, permit, reply });
+                        queue.commands.push_front(Command::Append { append, bytes });
                         break;
                     }
                     total += bytes;
-                    appends.push((record, permit, reply));
+                    appends.push(append);
                 }
                 Command::Reclaim { below, reply } => reclaims.push((below, reply)),
             }
@@ -202,8 +213,8 @@ impl PartitionLog {
         (appends, reclaims)
     }
 
-    fn commit(&self, store: &mut Store, appends: Vec<(Record, Permit, Reply<Appended>)>) {
-        let result = store.commit(appends.iter().map(|(record, ..)| record));
+    fn commit(&self, store: &mut Store, appends: Vec<Append>) {
+        let result = store.commit(appends.iter().map(|append| (&append.record, append.offsets)));
         match &result {
             Ok(commit) => self.metrics.committed(appends.len(), commit),
             Err(error) => self.metrics.refused(appends.len(), error),
@@ -212,10 +223,11 @@ impl PartitionLog {
         let mut replies = Vec::with_capacity(appends.len());
         let mut entries = Vec::with_capacity(appends.len());
         let mut offset = *result.as_ref().unwrap_or(&Offset(0));
-        for (record, permit, reply) in appends {
-            replies.push((offset, permit, reply));
-            entries.push(Entry { offset, record });
-            offset = offset.next();
+        for Append { record, offsets, permit, reply } in appends {
+            let last = offset.plus(u64::from(offsets.get()) - 1);
+            replies.push((last, permit, reply));
+            entries.push(Entry { offset: last, record });
+            offset = last.next();
         }
         self.publish(store, |view| {
             if result.is_ok() {

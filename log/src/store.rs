@@ -13,6 +13,7 @@
 //! * Segments are removed oldest first, the folder synced after each, so a crash never leaves a hole.
 
 use std::io;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub(crate) struct Store {
 /// A batch that is durable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Commit {
-    /// The first record's offset; the others follow without gaps.
+    /// The first offset of the batch; its records take theirs from here on without gaps.
     pub(crate) first: Offset,
     pub(crate) bytes: u64,
     /// How long the sync took.
@@ -57,12 +58,16 @@ pub(crate) struct Commit {
 }
 
 impl Store {
-    /// Makes the records durable under consecutive offsets.
+    /// Makes the records durable under consecutive offsets. Beside each stands how many offsets it takes, at least one; its frame
+    /// carries the last of them.
     ///
     /// # Errors
     /// Nothing of the batch will ever be read in this process's life; the next commit starts afresh.
-    pub(crate) fn commit<'r>(&mut self, records: impl Iterator<Item = &'r Record> + Clone) -> Result<Commit, Error> {
-        let batch_bytes: usize = records.clone().map(|r| frame::encoded_bytes(r).unwrap_or(0)).sum();
+    pub(crate) fn commit<'r>(
+        &mut self,
+        records: impl Iterator<Item = (&'r Record, NonZeroU32)> + Clone,
+    ) -> Result<Commit, Error> {
+        let batch_bytes: usize = records.clone().map(|(r, _)| frame::encoded_bytes(r).unwrap_or(0)).sum();
         let (file, position) = self.room_for(batch_bytes as u64)?;
         let first = self.next;
         let seed = self.last().seed(self.id);
@@ -70,10 +75,11 @@ impl Store {
         buffer.clear();
         buffer.reserve(batch_bytes);
         let mut offset = first;
-        for record in records {
+        for (record, offsets) in records {
             let distance = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-            frame::encode(&mut buffer, seed, offset, distance, record)?;
-            offset = offset.next();
+            let last = offset.plus(u64::from(offsets.get()) - 1);
+            frame::encode(&mut buffer, seed, last, distance, record)?;
+            offset = last.next();
         }
         // Burnt at once: whatever happens from here on, these offsets are not given to other records.
         self.next = offset;

@@ -171,6 +171,17 @@ impl vivace_live_store::Limits for Overrides {
     }
 }
 
+impl vivace_block_builder::Limits for Overrides {
+    fn max_bytes_per_trace(&self, tenant: &TenantId) -> usize {
+        count(self.of(tenant).global.max_bytes_per_trace)
+    }
+
+    fn dedicated_columns(&self, tenant: &TenantId) -> Vec<DedicatedColumn> {
+        let limits = self.of(tenant);
+        columns(limits.storage.parquet_dedicated_columns.as_deref().unwrap_or(&self.block_columns))
+    }
+}
+
 impl vivace_query_frontend::Limits for Overrides {
     fn max_bytes_per_trace(&self, tenant: &TenantId) -> usize {
         count(self.of(tenant).global.max_bytes_per_trace)

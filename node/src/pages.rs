@@ -27,6 +27,9 @@ pub(crate) const API_LEVEL: &str = "3.1.0";
 /// Parts that take longer to describe themselves are shown as busy.
 const OBSERVE: Duration = Duration::from_millis(500);
 
+/// Why the process is not ready although all its parts run, if it is not.
+pub(crate) type ReadyRule = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the pages show.
 pub(crate) struct Pages {
     pub(crate) root: Supervisor,
@@ -36,6 +39,8 @@ pub(crate) struct Pages {
     pub(crate) overrides: Arc<Overrides>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log: LogHandle,
+    /// What else must hold for the process to be ready; looked at in this order.
+    pub(crate) rules: Vec<ReadyRule>,
     /// Every path that the process answers, by name.
     pub(crate) endpoints: Vec<(&'static str, String)>,
 }
@@ -76,7 +81,7 @@ impl Pages {
         }
         let services = self.root.services();
         if services.iter().all(|service| service.state == Life::Running) {
-            return None;
+            return self.rules.iter().find_map(|rule| rule());
         }
         let mut text = "Some services are not Running:".to_owned();
         for state in [Life::Starting, Life::Running, Life::Stopping, Life::Stopped, Life::Failed] {

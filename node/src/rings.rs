@@ -1,230 +1,156 @@
-//! The rings of one process with every component, and their pages.
+//! The rings of a process and their pages.
 //!
-//! As in Tempo, `-target=all` keeps the rings of live-stores and partitions in memory, and has a ring of distributors only
-//! under the global rate strategy; that one lives where it is configured, by default in gossip.
+//! With `-target=all` the rings of live-stores and partitions are in memory, as in Tempo. Separate processes share theirs by
+//! gossip, and every process that reads a ring has its page. A ring of distributors is there only under the global rate
+//! strategy, and lives where it is configured.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
+use futures::FutureExt as _;
 use parking_lot::Mutex;
-use vivace_gossip::actor::{self, Gossip};
-use vivace_gossip::discovery::SystemDns;
-use vivace_gossip::families::host_candidates;
-use vivace_gossip::pages::{self, Downscale, Layout, LiveStoreDownscale, RingKind, RingPage, Setup};
+use vivace_gossip::Board;
+use vivace_gossip::actor;
+use vivace_gossip::pages::{self, Downscale, LiveStoreDownscale, Setup};
 use vivace_gossip::partition::downscale::Marker;
-use vivace_gossip::partition::{PartitionLifecycle, PartitionTimings};
-use vivace_gossip::ring::{Host, Keeper, Operation, RingSettings, Store, choose_addresses};
-use vivace_gossip::{Board, Farewell, Identity, MemoryRings};
-use vivace_runtime::config::KvStoreConfig;
+use vivace_gossip::ring::{CommandError, Operation};
 use vivace_runtime::metrics::Registry;
-use vivace_runtime::{Clock, Compute, Failure, Placement, Rng, State, StdDisk, Supervisor};
+use vivace_runtime::{Clock, Compute, Disk, Failure, Placement, Rng, State, Supervisor};
 
-use crate::config::Config;
+use crate::config::{Config, Target};
 use crate::limits::Overrides;
 
-/// The partition of a process that has all components, whatever its name.
-const PARTITION: u32 = 0;
-const PARTITION_RING: &str = "livestore-partitions";
-const SOFTWARE: &str = env!("CARGO_PKG_VERSION");
+mod farewell;
+mod hosts;
+mod live_stores;
+mod partitions;
+mod plan;
 
-/// What the rings of a process are made from.
-#[derive(Debug, Clone)]
-struct Plan {
-    live_store: RingSettings,
-    distributor: RingSettings,
-    partition_ring: String,
-    timings: PartitionTimings,
-    /// Whether distributors share a rate limit and so need to know each other.
-    global: bool,
-    layout: Layout,
-}
+pub(crate) use live_stores::RingLiveStores;
+pub(crate) use partitions::RingPartitions;
+pub(crate) use plan::gossips;
+
+use farewell::Farewell;
+use plan::{Part, Plan};
+
+/// The paths of the pages, by name.
+pub(crate) const PAGES: [(&str, &str); 5] = [
+    ("backend-worker-ring", "/backend-worker/ring"),
+    ("distributor-ring", "/distributor/ring"),
+    ("live-store-ring", "/live-store/ring"),
+    ("metrics-generator-ring", "/metrics-generator/ring"),
+    ("partition-ring", "/partition-ring"),
+];
 
 /// What the rings of a process are hosted with.
 pub(crate) struct Wiring<'a> {
     pub(crate) root: &'a Supervisor,
+    pub(crate) target: Target,
     pub(crate) config: &'a Config,
     /// Where the process really listens for gRPC.
     pub(crate) grpc_port: u16,
     pub(crate) overrides: &'a Arc<Overrides>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Writes the shutdown marker.
+    /// Where the shutdown marker is.
+    pub(crate) disk: Arc<dyn Disk>,
+    /// Writes it.
     pub(crate) compute: Compute,
     pub(crate) registry: &'a Registry,
     pub(crate) placement: Placement,
+}
+
+/// The rings of a process, for its roles.
+pub(crate) struct Rings {
+    /// Their pages, and with a live-store the two endpoints that prepare its end.
+    pub(crate) pages: Router,
+    /// What the host of the rings of live-stores and partitions publishes; empty where they are not used.
+    pub(crate) board: Board,
+    /// The partition of this process's live-store, and its id in the ring.
+    pub(crate) own: Option<(u32, String)>,
+    downscale: Option<LiveStoreDownscale>,
+}
+
+impl Rings {
+    /// Adds what follows the end of the live-store, in the row below it.
+    pub(crate) fn add_farewell(&self, root: &Supervisor) {
+        if let Some(downscale) = &self.downscale {
+            Farewell::add(root, downscale.clone());
+        }
+    }
 }
 
 /// Adds the hosts of the rings and returns their pages.
 ///
 /// # Errors
 /// The configuration of a ring or of gossip cannot be used.
-pub(crate) fn add(wiring: Wiring<'_>) -> Result<Router, Failure> {
-    let Wiring { root, config, grpc_port, overrides, clock, compute, registry, placement } = wiring;
+pub(crate) fn add(wiring: Wiring<'_>) -> Result<Rings, Failure> {
+    let Wiring { root, target, config, grpc_port, overrides, clock, disk, compute, registry, placement } = wiring;
     let mut rng = Rng::from_system();
-    let plan = plan(config, &host_name(), grpc_port)?;
-    let process = rng.next();
+    let host_name = host_name();
+    let plan = Plan::new(config, target, &host_name, grpc_port)?;
     let marker = Path::new(&config.live_store.shutdown_marker_dir);
-    let marker = Marker::open(Arc::new(StdDisk), marker, config.live_store.remove_owner_on_shutdown)
+    let marker = Marker::open(disk, marker, config.live_store.remove_owner_on_shutdown)
         .map_err(|error| Failure::new(format!("live_store.shutdown_marker_dir: {error}")))?;
-    let keepers = memory_keeper(&plan, process, &marker)?;
-    let (marker, state, at) = (Arc::new(Mutex::new(marker)), root.state(), Arc::clone(&clock));
-    let downscale = move |board: &Board| LiveStoreDownscale {
-        board: board.clone(),
-        own: PARTITION,
-        marker: Arc::clone(&marker),
-        compute: compute.clone(),
-        clock: Arc::clone(&at),
-        runs: Arc::new({
-            let state = state.clone();
-            move || *state.borrow() == State::Running
-        }),
-    };
-    let board = MemoryRings::add(root, process, keepers, placement.clone(), |board| Some(farewell(downscale(board))));
-    let downscale: Arc<dyn Downscale> = Arc::new(downscale(&board));
-    let gossip = if plan.global && plan.distributor.store == Store::Gossip {
-        Some(add_gossip(root, config, &plan, placement)?)
-    } else {
-        None
-    };
-    if plan.global {
-        count_distributors(overrides, &plan.distributor.ring, gossip.as_ref().map_or(&board, |gossip| &gossip.board));
+    let marker = Arc::new(Mutex::new(marker));
+    let memory = hosts::add_memory(root, &plan, rng.next(), &marker, placement.clone())?;
+    let gossip = hosts::add_gossip(root, config, &plan, &marker, &host_name, placement)?;
+    let shared = gossip.as_ref().map(|gossip| gossip.board.clone());
+    let first = memory.clone().or_else(|| shared.clone()).unwrap_or_else(nobody);
+    // With both, the pages find each ring where it is.
+    let second = if memory.is_some() { shared.clone() } else { None };
+    let boards: Vec<Board> = memory.iter().chain(&shared).cloned().collect();
+    if plan.distributor.part == Part::Joins {
+        count_distributors(overrides, &plan.distributor.settings.ring, boards.clone());
     }
-    let boards = std::iter::once(&board).chain(gossip.as_ref().map(|gossip| &gossip.board));
-    vivace_gossip::export_rings(boards.cloned().collect(), registry);
+    vivace_gossip::export_rings(boards, registry);
     if let Some(gossip) = &gossip {
         actor::export_membership(gossip.board.clone(), registry);
     }
-    Ok(pages::router(Setup {
-        board,
-        gossip: gossip.map(|gossip| gossip.board),
+    // Of a live-store: the board of the ring that it is in.
+    let downscale = plan.own.map(|own| {
+        let state = root.state();
+        LiveStoreDownscale {
+            board: first.clone(),
+            own,
+            marker,
+            compute,
+            clock: Arc::clone(&clock),
+            runs: Arc::new(move || *state.borrow() == State::Running),
+        }
+    });
+    let board = first.clone();
+    let pages = pages::router(Setup {
+        board: first,
+        gossip: second,
         layout: plan.layout,
         clock,
         rng,
-        downscale: Some(downscale),
-    }))
+        downscale: downscale.clone().map(|downscale| Arc::new(downscale) as Arc<dyn Downscale>),
+    });
+    let settings = plan.live_store.settings;
+    let own = plan.own.map(|own| (own, settings.instance_id));
+    Ok(Rings { pages, board, own, downscale })
 }
 
-/// At the end of a clean stop the marker is removed: what it announced has happened.
-fn farewell(downscale: LiveStoreDownscale) -> Farewell {
-    Farewell(Arc::new(move || {
-        let downscale = downscale.clone();
-        Box::pin(async move {
-            if let Err(error) = downscale.stopped().await {
-                tracing::warn!(%error, "the shutdown marker was not removed; the next start does not make its partition");
-            }
-        })
-    }))
+/// The board of a process without rings.
+fn nobody() -> Board {
+    let refuse = |_| std::future::ready(Err(CommandError::Unavailable("this process has no rings".to_owned()))).boxed();
+    Board::new(Arc::new(refuse), None)
 }
 
 /// The divisor of the global rate limit: how many distributors the ring shows at that moment.
-fn count_distributors(overrides: &Overrides, ring: &str, board: &Board) {
-    let (board, ring) = (board.clone(), ring.to_owned());
+fn count_distributors(overrides: &Overrides, ring: &str, boards: Vec<Board>) {
+    let ring = ring.to_owned();
     overrides.count_distributors(move || {
-        let count = board.rings().rings.get(&ring).map_or(0, |view| view.count(Operation::Write));
+        let views = boards.iter().filter_map(|board| board.rings().rings.get(&ring).cloned());
+        let count: usize = views.map(|view| view.count(Operation::Write)).sum();
         u64::try_from(count).unwrap_or(u64::MAX)
     });
 }
 
-fn plan(config: &Config, host_name: &str, grpc_port: u16) -> Result<Plan, Failure> {
-    let host = Host { name: host_name, grpc_port };
-    // Whatever the configuration says, these are in memory here.
-    let memory = |kvstore: &KvStoreConfig| KvStoreConfig { store: "inmemory".to_owned(), ..kvstore.clone() };
-    let mut live_store = config.live_store.ring.clone();
-    live_store.kvstore = memory(&live_store.kvstore);
-    live_store.instance_addr.clear();
-    let live_store = RingSettings::live_store(&live_store, host)?.in_memory();
-    let global = config.overrides.defaults.ingestion.rate_strategy == "global";
-    let mut distributor = config.distributor.ring.clone();
-    if !global {
-        distributor.kvstore = memory(&distributor.kvstore);
-        distributor.instance_addr.clear();
-    }
-    let distributor = RingSettings::distributor(&distributor, &config.distributor.override_ring_key, host)?;
-    let partitions = &config.live_store.partition_ring;
-    let partition_ring = format!("{}{PARTITION_RING}", partitions.kvstore.prefix);
-    let timings = PartitionTimings {
-        owners: usize::try_from(partitions.min_partition_owners_count).unwrap_or(usize::MAX),
-        owned_for: partitions.min_partition_owners_duration.into(),
-        delete_after: partitions.delete_inactive_partition_after.into(),
-    };
-    let layout = layout(config, &live_store, &distributor, &partition_ring, global);
-    Ok(Plan { live_store, distributor, partition_ring, timings, global, layout })
-}
-
-fn layout(
-    config: &Config,
-    live_store: &RingSettings,
-    distributor: &RingSettings,
-    partition_ring: &str,
-    global: bool,
-) -> Layout {
-    let page = |kind, ring: &str, used, why: &str| RingPage { kind, ring: ring.to_owned(), used, why: why.to_owned() };
-    let key = |kvstore: &KvStoreConfig, key: &str| format!("{}{key}", kvstore.prefix);
-    let worker = key(&config.backend_worker.ring.kvstore, &config.backend_worker.override_ring_key);
-    let generator = key(&config.metrics_generator.ring.kvstore, &config.metrics_generator.override_ring_key);
-    let here = "This process has all components and keeps the ring in its memory.";
-    let shared = "Distributors share the global rate limit (overrides: ingestion.rate_strategy: global).";
-    let local = "There is a ring of distributors only with ingestion.rate_strategy: global; here it is local.";
-    let alone = "A process with all components divides its work with no other.";
-    let no_generators = "Metrics-generators divide their work by the log's consumer group; no ring is written.";
-    Layout {
-        rings: vec![
-            page(RingKind::LiveStore, &live_store.ring, true, here),
-            page(RingKind::Distributor, &distributor.ring, global, if global { shared } else { local }),
-            page(RingKind::BackendWorker, &worker, false, alone),
-            page(RingKind::MetricsGenerator, &generator, false, no_generators),
-        ],
-        partition_ring: partition_ring.to_owned(),
-        partitions_used: true,
-        partitions_why: here.to_owned(),
-    }
-}
-
-/// Makes the keeper of the rings in memory, at each start of their host.
-fn memory_keeper(plan: &Plan, process: u64, marker: &Marker) -> Result<impl FnMut() -> Keeper + Send + use<>, Failure> {
-    let (plan, goes, removes) = (plan.clone(), marker.is_set(), marker.removes_owner());
-    let build = move || -> Result<Keeper, Failure> {
-        let identity = Identity { process, name: plan.live_store.instance_id.clone(), software: SOFTWARE.to_owned() };
-        let mut keeper = Keeper::new(&identity.name);
-        let addresses = choose_addresses(&plan.live_store, &[])?;
-        keeper.join(&plan.live_store, &identity, addresses, Some(PARTITION))?;
-        keeper.set_removes_owner(removes);
-        let mut lifecycle = PartitionLifecycle::new(&plan.partition_ring, &plan.live_store, PARTITION, plan.timings)?;
-        lifecycle.set_create_on_start(!goes);
-        keeper.partitions(&plan.partition_ring, &plan.live_store.ring, Some(lifecycle));
-        if plan.global && plan.distributor.store == Store::Memory {
-            let distributor = plan.distributor.clone().in_memory();
-            let addresses = choose_addresses(&distributor, &[])?;
-            keeper.join(&distributor, &identity, addresses, None)?;
-        }
-        Ok(keeper)
-    };
-    // Built once here, so that what is wrong fails the start; the same is built again later.
-    build()?;
-    Ok(move || build().expect("it was built from the same plan before"))
-}
-
-fn add_gossip(root: &Supervisor, config: &Config, plan: &Plan, placement: Placement) -> Result<Gossip, Failure> {
-    let distributor = plan.distributor.clone();
-    let rings: actor::BuildRings = Arc::new(move |identity| {
-        let addresses = choose_addresses(&distributor, &host_candidates()?)?;
-        let mut keeper = Keeper::new(&identity.name);
-        keeper.join(&distributor, identity, addresses, None)?;
-        Ok(keeper)
-    });
-    let options = actor::Options {
-        config: config.memberlist.clone(),
-        host_name: host_name(),
-        software: SOFTWARE.to_owned(),
-        rings,
-        dns: Arc::new(SystemDns),
-        rng: Arc::new(Rng::from_system),
-    };
-    Ok(actor::add(root, options, placement)?)
-}
-
 /// The host's name, as the kernel has it.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "localhost".to_owned(),
@@ -237,48 +163,46 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use serde_json::Value;
     use tower::ServiceExt as _;
-    use vivace_runtime::SystemClock;
+    use vivace_runtime::{StdDisk, SystemClock};
 
     use super::*;
 
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
-    async fn json(router: &Router, path: &str) -> Value {
+    async fn rings_page(router: &Router, path: &str) -> String {
         let request = http::Request::get(path).header("accept", "application/json").body(Body::empty()).unwrap();
         let response = router.clone().oneshot(request).await.unwrap();
-        serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap()
+        String::from_utf8(to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap()
     }
 
-    fn rings(root: &Supervisor, config: &Config, overrides: &Arc<Overrides>) -> Router {
-        add(Wiring {
+    async fn json(router: &Router, path: &str) -> Value {
+        serde_json::from_str(&rings_page(router, path).await).unwrap()
+    }
+
+    fn rings_of(target: Target, root: &Supervisor, config: &Config, overrides: &Arc<Overrides>) -> Router {
+        let rings = add(Wiring {
             root,
+            target,
             config,
             grpc_port: 9095,
             overrides,
             clock: Arc::new(SystemClock),
+            disk: Arc::new(StdDisk),
             compute: Compute::inline(),
             registry: &Registry::new(),
             placement: Placement::Here,
         })
-        .unwrap()
+        .unwrap();
+        rings.add_farewell(root);
+        rings.pages
+    }
+
+    fn rings(root: &Supervisor, config: &Config, overrides: &Arc<Overrides>) -> Router {
+        rings_of(Target::All, root, config, overrides)
     }
 
     fn overrides(config: &Config) -> Arc<Overrides> {
         Arc::new(Overrides::new(config.overrides.defaults.clone(), Vec::new()))
-    }
-
-    #[test]
-    fn foreign_stores_are_refused_where_they_would_be_used() {
-        let mut config = Config::default();
-        config.live_store.ring.kvstore.store = "consul".into();
-        config.distributor.ring.kvstore.store = "etcd".into();
-        assert!(plan(&config, "h", 9095).is_ok(), "in memory, whatever is written");
-        config.overrides.defaults.ingestion.rate_strategy = "global".into();
-        let error = plan(&config, "h", 9095).unwrap_err().to_string();
-        assert!(
-            error.contains("distributor.ring.kvstore.store is \"etcd\"") && error.contains("memberlist"),
-            "{error}"
-        );
     }
 
     #[actix_rt::test]
@@ -347,5 +271,67 @@ mod tests {
         assert_eq!(overrides.distributors(), 1);
         assert_eq!(json(&router, "/distributor/ring").await["shards"][0]["tokens"].as_array().unwrap().len(), 1);
         assert!(root.drain(PATIENCE).await);
+    }
+
+    /// Gossip on this host, with a port of the system's choice.
+    fn gossiping() -> Config {
+        let mut config = Config::default();
+        config.memberlist.bind_addr.0 = vec!["127.0.0.1".into()];
+        config.memberlist.bind_port = 0;
+        config.live_store.ring.instance_id = "live-store-2".into();
+        config.live_store.ring.instance_addr = "127.0.0.1".into();
+        config.live_store.ring.instance_port = 12345;
+        config
+    }
+
+    #[actix_rt::test]
+    async fn a_live_store_of_its_own_shows_its_proxys_port_and_its_partition_by_gossip() {
+        let config = gossiping();
+        let root = Supervisor::root("test", Arc::new(SystemClock), Placement::Here);
+        let router = rings_of(Target::LiveStore, &root, &config, &overrides(&config));
+        root.start();
+        tokio::time::timeout(PATIENCE, root.running()).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, async {
+            while json(&router, "/partition-ring").await["partitions"][0]["owner_ids"][0] != "live-store-2" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(json(&router, "/partition-ring").await["partitions"][0]["id"], 2);
+        let ring = json(&router, "/live-store/ring").await;
+        assert_eq!(
+            (&ring["shards"][0]["id"], &ring["shards"][0]["address"]),
+            (&"live-store-2".into(), &"127.0.0.1:12345".into())
+        );
+        assert!(root.drain(PATIENCE).await);
+    }
+
+    #[actix_rt::test]
+    async fn a_reader_of_the_rings_shows_their_pages_and_is_in_none_and_a_query_frontend_has_none() {
+        let config = gossiping();
+        let root = Supervisor::root("test", Arc::new(SystemClock), Placement::Here);
+        let querier = rings_of(Target::Querier, &root, &config, &overrides(&config));
+        root.start();
+        tokio::time::timeout(PATIENCE, root.running()).await.unwrap().unwrap();
+        let gossips = async {
+            while rings_page(&querier, "/memberlist").await.starts_with("This instance doesn't") {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gossips).await.unwrap();
+        for path in ["/live-store/ring", "/partition-ring"] {
+            let page = json(&querier, path).await;
+            assert_eq!((&page["note"], &page["shards"]), (&Value::Null, &Value::Null), "{path}: {page}");
+        }
+        assert!(json(&querier, "/memberlist").await["SortedMembers"][0].is_object());
+        let post = http::Request::post("/live-store/prepare-downscale").body(Body::empty()).unwrap();
+        assert_eq!(querier.clone().oneshot(post).await.unwrap().status(), 404, "it has no live-store");
+        assert!(root.drain(PATIENCE).await);
+        let root = Supervisor::root("test", Arc::new(SystemClock), Placement::Here);
+        let frontend = rings_of(Target::QueryFrontend, &root, &config, &overrides(&config));
+        assert!(json(&frontend, "/live-store/ring").await["note"].is_string());
+        assert!(json(&frontend, "/partition-ring").await["note"].is_string());
+        assert!(root.services().is_empty(), "nothing hosts rings that are not used");
     }
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use vivace_runtime::telemetry::{LogFormat, init_log};
 use vivace_runtime::{Exit, ProcessOptions, SystemClock};
 
-use crate::config::{self, Action, CommandLine, Environment, Loaded, Target};
-use crate::{listeners, monolith, pages, query};
+use crate::base::{self, Base};
+use crate::config::{self, Action, CommandLine, Environment, Loaded};
+use crate::{blocks, devbroker, listeners, pages, query, roles};
 
 /// From SIGTERM to the exit, at most.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -43,10 +44,12 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
             return health(url);
         }
         Action::Subcommand(name, arguments) if name == "query" => return query::main(arguments),
+        Action::Subcommand(name, arguments) if name == "devbroker" => return devbroker::main(arguments),
         Action::Subcommand(name, arguments) if name == "listeners" => return listeners::main(arguments),
+        Action::Subcommand(name, arguments) if name == "blocks" => return blocks::main(arguments),
         Action::Subcommand(name, _) => {
             complain(&format!(
-                "{name} is not part of this version; there are: check-config, health, listeners, query, version\n"
+                "{name} is not part of this version; there are: blocks, check-config, devbroker, health, listeners, query, version\n"
             ));
             return ExitCode::from(2);
         }
@@ -108,22 +111,32 @@ fn run(line: &CommandLine, loaded: Loaded, environment: &Environment) -> ExitCod
     if !broken.is_empty() {
         return ExitCode::FAILURE;
     }
-    if loaded.target != Target::All {
-        tracing::error!(target = %loaded.config.target, "this version runs every component in one process only: use -target=all");
+    if let Some(reason) = roles::missing(loaded.target) {
+        tracing::error!(target = %loaded.config.target, "{reason}");
         return ExitCode::FAILURE;
     }
     let faults = crate::faults::apply_hook(environment);
     let shutdown_delay: Duration = loaded.config.shutdown_delay.into();
-    // Under the global rate strategy there is gossip, and no query or flush may keep it from answering.
-    let gossips = loaded.config.overrides.defaults.ingestion.rate_strategy == "global";
-    let arbiters = ProcessOptions::default().arbiters + usize::from(gossips);
+    let arbiters = base::arbiters(&loaded.config, loaded.target);
     let options = ProcessOptions { drain: DRAIN, arbiters, ..ProcessOptions::default() };
     let exit = vivace_runtime::run(&options, Arc::new(SystemClock), async |process| {
-        let wiring = monolith::wire(process, loaded.config, Arc::new(SystemClock), log, faults);
+        let setup = base::Setup {
+            target: loaded.target,
+            config: loaded.config,
+            clock: Arc::new(SystemClock),
+            log_level: log,
+            faults,
+            store_environment: environment.of_stores(),
+        };
+        let wiring = async {
+            let mut base = Base::new(process, setup)?;
+            roles::add(&mut base).await?;
+            Box::pin(base.open()).await
+        };
         let running = Box::pin(wiring).await?;
         Ok(move |_deadline| async move {
             tokio::time::sleep(shutdown_delay).await;
-            running.close_doors().await;
+            running.close().await;
         })
     });
     match exit {

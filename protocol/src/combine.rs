@@ -61,17 +61,81 @@ impl Combine {
     /// # Errors
     /// If the outer layers of a part, or those of a span, cannot be read.
     pub fn parts(&self, parts: &[Bytes]) -> Result<Combined, WireError> {
-        let mut gathered = Gathered::new(self.batching);
-        let mut partial = false;
+        let mut combiner = self.begin();
         for part in parts {
-            gathered.part(part)?;
-            if self.max_bytes > 0 && gathered.size > self.max_bytes {
-                partial = true;
+            combiner.add(part)?;
+            if combiner.is_full() {
                 break;
             }
         }
-        gathered.sort();
-        Ok(Combined { span_count: gathered.seen.len(), trace: gathered.encode(), partial })
+        Ok(combiner.finish())
+    }
+
+    /// For parts that come one after the other.
+    #[must_use]
+    pub fn begin(&self) -> Combiner {
+        Combiner { gathered: Gathered::new(self.batching), max_bytes: self.max_bytes, drained_bytes: 0 }
+    }
+}
+
+/// A trace that is being combined. What was taken out of it is forgotten but for the identities of its spans, so a trace of any
+/// size passes through, each span once.
+pub struct Combiner {
+    gathered: Gathered,
+    max_bytes: usize,
+    drained_bytes: usize,
+}
+
+impl std::fmt::Debug for Combiner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (spans, held) = (self.gathered.seen.len(), self.gathered.size);
+        write!(f, "Combiner({spans} spans, {held} bytes held, {} drained)", self.drained_bytes)
+    }
+}
+
+impl Combiner {
+    /// Takes the spans of one part that were not there yet.
+    ///
+    /// # Errors
+    /// As [`Combine::parts`].
+    pub fn add(&mut self, part: &Bytes) -> Result<(), WireError> {
+        self.gathered.part(part)
+    }
+
+    /// Whether `max_bytes` is passed, so that no further part should be taken.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.max_bytes > 0 && self.drained_bytes + self.gathered.size > self.max_bytes
+    }
+
+    /// About what the encoded spans take that are held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.gathered.size
+    }
+
+    /// Spans so far, those that were taken out included.
+    #[must_use]
+    pub fn span_count(&self) -> usize {
+        self.gathered.seen.len()
+    }
+
+    /// Takes out what is held, an encoded `tempopb.Trace` in the order of [`Combine::parts`]; empty if nothing is.
+    pub fn drain(&mut self) -> Bytes {
+        self.gathered.sort();
+        let trace = self.gathered.encode();
+        self.drained_bytes += std::mem::take(&mut self.gathered.size);
+        self.gathered.resources = Vec::new();
+        self.gathered.by_resource = HashMap::new();
+        self.gathered.by_scope = HashMap::new();
+        trace
+    }
+
+    /// What is held as the trace.
+    #[must_use]
+    pub fn finish(mut self) -> Combined {
+        let partial = self.is_full();
+        Combined { span_count: self.span_count(), trace: self.drain(), partial }
     }
 }
 
@@ -395,6 +459,33 @@ mod tests {
         let resource_spans = &combined.resource_spans[0];
         assert!(resource_spans.resource.is_some() && resource_spans.scope_spans[0].scope.is_some());
         assert_eq!(resource_spans.scope_spans[0].spans, [span(1, 1, 1), span(2, 1, 2)]);
+    }
+
+    #[test]
+    fn what_is_drained_on_the_way_is_the_whole_each_span_once() {
+        let parts: Vec<_> = (1..6).map(|n| part(vec![batch(1, "a", vec![span(n, 1, 9), span(n + 1, 1, 8)])])).collect();
+        let mut combiner = MERGE.begin();
+        let mut drained = Vec::new();
+        for part in &parts {
+            combiner.add(part).unwrap();
+            drained.push(combiner.drain());
+            assert_eq!(combiner.held_bytes(), 0);
+        }
+        assert_eq!(combiner.span_count(), 10);
+        assert_eq!(MERGE.parts(&drained).unwrap(), MERGE.parts(&parts).unwrap());
+        let spans = drained.iter().map(|trace| MERGE.parts(std::slice::from_ref(trace)).unwrap().span_count);
+        assert_eq!(spans.sum::<usize>(), 10);
+    }
+
+    #[test]
+    fn the_limit_counts_what_was_drained() {
+        let parts: Vec<_> = (1..4).map(|n| part(vec![batch(1, "a", vec![span(n, 1, 1)])])).collect();
+        let mut combiner = Combine { max_bytes: parts[0].len() + 1, ..KEEP }.begin();
+        combiner.add(&parts[0]).unwrap();
+        combiner.drain();
+        assert!(!combiner.is_full());
+        combiner.add(&parts[1]).unwrap();
+        assert!(combiner.is_full());
     }
 
     #[test]

@@ -10,10 +10,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::tls::ClientTls;
+use crate::config::GrpcClientConfig;
+use crate::tls::{ClientTls, TlsError};
 
-/// The largest gRPC message that either side of ours sends or takes: 16 MiB.
+/// The largest gRPC request that we send or take between our own processes: 16 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
+
+/// The largest message of an answer between our own processes: 64 MiB. What is larger by nature comes in parts of a few MiB.
+pub const MAX_REPLY_BYTES: usize = 64 << 20;
 
 /// How channels are made.
 #[derive(Debug, Clone)]
@@ -56,6 +60,19 @@ pub enum DialError {
 }
 
 impl Dial {
+    /// As a section of the configuration says, whose key is `key`.
+    ///
+    /// # Errors
+    /// The files or values of TLS cannot be used.
+    pub fn of(key: &str, config: &GrpcClientConfig) -> Result<Self, TlsError> {
+        let tls = config.tls().map(|tls| ClientTls::open(key, &tls)).transpose()?;
+        let connect_timeout = match config.connect_timeout.get() {
+            zero if zero.is_zero() => Self::default().connect_timeout,
+            some => some,
+        };
+        Ok(Self { connect_timeout, tls, ..Self::default() })
+    }
+
     /// A channel that connects on first use and again after every loss. Needs to be called inside a tokio runtime.
     ///
     /// `address` is `host:port`, where the host is a name, an IPv4 address, or an IPv6 address with or without brackets, or
@@ -64,6 +81,14 @@ impl Dial {
     /// # Errors
     /// The address cannot be understood.
     pub fn channel(&self, address: &str) -> Result<Channel, DialError> {
+        self.channel_to(address, None)
+    }
+
+    /// As [`Self::channel`], where the address is one of those that `name` was resolved to: TLS expects the name.
+    ///
+    /// # Errors
+    /// The address cannot be understood.
+    pub fn channel_to(&self, address: &str, name: Option<&str>) -> Result<Channel, DialError> {
         let failed = |source| DialError::Address { address: address.to_owned(), source };
         let endpoint = Endpoint::from_shared(self.url(address))
             .and_then(|endpoint| endpoint.user_agent(self.user_agent.clone()))
@@ -83,13 +108,14 @@ impl Dial {
             Ok(origin) => endpoint.origin(origin),
             Err(_) => endpoint,
         };
+        let name: Option<std::sync::Arc<str>> = name.map(Into::into);
         let connect = tower::service_fn(move |url: Uri| {
-            let tls = tls.clone();
+            let (tls, name) = (tls.clone(), name.clone());
             async move {
                 let host = url.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
                 let stream = TcpStream::connect((host, url.port_u16().unwrap_or(443))).await?;
                 stream.set_nodelay(true)?;
-                std::io::Result::Ok(TokioIo::new(tls.connect(host, stream).await?))
+                std::io::Result::Ok(TokioIo::new(tls.connect(name.as_deref().unwrap_or(host), stream).await?))
             }
         });
         Ok(endpoint.connect_with_connector_lazy(connect))

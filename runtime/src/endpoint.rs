@@ -1,30 +1,33 @@
 //! The way from one component to another: one call, and the wiring decides whether it crosses a thread or a network.
 //!
 //! ```text
-//!                      ┌─ Local ──> Mailbox ──> part            moves the struct, encodes nothing
-//! Endpoint::call(q) ───┤
-//!                      └─ Remote ─> HTTP/2 ─> EndpointRouter ─> Local on the other side
+//!                      ┌─ Local ──> Mailbox ──> part                        moves the struct, encodes nothing
+//! Endpoint::call(q) ───┼─ Remote ─> HTTP/2 ──> EndpointRouter ──> Local     on the other side
+//!                      └─ Link ───> a stream that the other side opened ──> EndpointRouter ──> Local
 //! ```
 //!
 //! The request and reply are `protocol` messages; the error is a [`tonic::Status`] with code, message, details and metadata
-//! in both forms. The remote path is derived from the request's name: `/vivace.v1.Endpoint/FindTraceRequest`.
+//! in every form. The remote path is the service of the component and the request's name:
+//! `/vivace.v1.LiveStore/FindTraceRequest`. So two components that answer the same messages can share a process.
 
 use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use http::uri::PathAndQuery;
-use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
-use tonic_prost::ProstCodec;
+use tonic::Status;
 
-pub use self::router::{EndpointRouter, deadline_of};
+use self::linked::Linked;
+pub use self::remote::Peer;
+use self::remote::Remote;
+pub use self::router::{Answers, EndpointRouter, deadline_of};
 use crate::deadline::Deadline;
-use crate::dial::MAX_MESSAGE_BYTES;
+use crate::link::Links;
 use crate::mailbox::Mailbox;
 
+mod linked;
+mod remote;
 mod router;
 
 /// A message that can cross the network. Every generated `protocol` type is one.
@@ -35,15 +38,13 @@ impl<T: prost::Message + prost::Name + Default + Send + 'static> Wire for T {}
 /// A stream of replies.
 pub type Replies<R> = BoxStream<'static, Result<R, Status>>;
 
-/// Says to the other side whether to wait for room in the mailbox or to refuse.
-const ADMISSION: &str = "vivace-admission";
-
 /// One question, one answer. Clones are cheap and equal.
 pub struct Endpoint<Q: Wire, R: Wire>(Form<Q, R>);
 
 enum Form<Q: Wire, R: Wire> {
     Local(Mailbox<Q, R>),
     Remote(Remote),
+    Link(Linked),
 }
 
 /// One question, a stream of answers. The deadline covers the whole stream.
@@ -52,18 +53,12 @@ pub struct StreamEndpoint<Q: Wire, R: Wire>(StreamForm<Q, R>);
 enum StreamForm<Q: Wire, R: Wire> {
     Local(Mailbox<Q, Replies<R>>),
     Remote(Remote),
-}
-
-#[derive(Clone)]
-struct Remote {
-    channel: Channel,
-    path: PathAndQuery,
-    peer: Arc<str>,
+    Link(Linked),
 }
 
 /// What to do when the mailbox at the other end is full.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Admission {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
     Wait,
     Try,
 }
@@ -75,10 +70,16 @@ impl<Q: Wire, R: Wire> Endpoint<Q, R> {
         Self(Form::Local(mailbox))
     }
 
-    /// To another process. `peer` names it in errors.
+    /// To a component of another process; `service` is what its [`EndpointRouter`] is called.
     #[must_use]
-    pub fn remote(channel: Channel, peer: impl Into<Arc<str>>) -> Self {
-        Self(Form::Remote(Remote { channel, path: path::<Q>("Endpoint"), peer: peer.into() }))
+    pub fn remote(peer: &Peer, service: &str) -> Self {
+        Self(Form::Remote(Remote::new(peer, path::<Q>(service))))
+    }
+
+    /// To whichever process has opened a link to this one and is free.
+    #[must_use]
+    pub fn linked(links: &Links, service: &str) -> Self {
+        Self(Form::Link(Linked::new(links, path::<Q>(service))))
     }
 
     /// Asks and waits for room at the other end; only downstream in the data flow.
@@ -97,21 +98,14 @@ impl<Q: Wire, R: Wire> Endpoint<Q, R> {
         self.with(request, deadline.into(), Admission::Try).await
     }
 
-    async fn with(&self, request: Q, deadline: Deadline, admission: Admission) -> Result<R, Status> {
+    pub(crate) async fn with(&self, request: Q, deadline: Deadline, admission: Admission) -> Result<R, Status> {
         match &self.0 {
             Form::Local(mailbox) => match admission {
                 Admission::Wait => mailbox.ask(request, deadline).await,
                 Admission::Try => mailbox.try_ask(request, deadline)?.await,
             },
-            Form::Remote(remote) => {
-                let call = async {
-                    let mut client = remote.client().await?;
-                    let request = remote.request(request, deadline, admission);
-                    let codec = ProstCodec::<Q, R>::default();
-                    client.unary(request, remote.path.clone(), codec).await.map(tonic::Response::into_inner)
-                };
-                deadline.bound(&remote.peer, call).await.map_err(|status| remote.judge(status))
-            }
+            Form::Remote(remote) => remote.ask(request, deadline, admission).await,
+            Form::Link(linked) => linked.ask(&request, deadline, admission).await,
         }
     }
 
@@ -120,7 +114,8 @@ impl<Q: Wire, R: Wire> Endpoint<Q, R> {
     pub fn name(&self) -> &str {
         match &self.0 {
             Form::Local(mailbox) => mailbox.name(),
-            Form::Remote(remote) => &remote.peer,
+            Form::Remote(remote) => remote.name(),
+            Form::Link(linked) => linked.name(),
         }
     }
 }
@@ -132,10 +127,16 @@ impl<Q: Wire, R: Wire> StreamEndpoint<Q, R> {
         Self(StreamForm::Local(mailbox))
     }
 
-    /// To another process. `peer` names it in errors.
+    /// To a component of another process; `service` is what its [`EndpointRouter`] is called.
     #[must_use]
-    pub fn remote(channel: Channel, peer: impl Into<Arc<str>>) -> Self {
-        Self(StreamForm::Remote(Remote { channel, path: path::<Q>("Stream"), peer: peer.into() }))
+    pub fn remote(peer: &Peer, service: &str) -> Self {
+        Self(StreamForm::Remote(Remote::new(peer, path::<Q>(service))))
+    }
+
+    /// To whichever process has opened a link to this one and is free.
+    #[must_use]
+    pub fn linked(links: &Links, service: &str) -> Self {
+        Self(StreamForm::Link(Linked::new(links, path::<Q>(service))))
     }
 
     /// Asks and waits for room at the other end.
@@ -154,27 +155,37 @@ impl<Q: Wire, R: Wire> StreamEndpoint<Q, R> {
         self.with(request, deadline.into(), Admission::Try).await
     }
 
-    async fn with(&self, request: Q, deadline: Deadline, admission: Admission) -> Result<Replies<R>, Status> {
-        match &self.0 {
-            StreamForm::Local(mailbox) => {
-                let replies = match admission {
-                    Admission::Wait => mailbox.ask(request, deadline).await,
-                    Admission::Try => mailbox.try_ask(request, deadline)?.await,
-                }?;
-                Ok(until(replies, deadline, mailbox.name()))
-            }
-            StreamForm::Remote(remote) => {
-                let call = async {
-                    let mut client = remote.client().await?;
-                    let request = remote.request(request, deadline, admission);
-                    client.server_streaming(request, remote.path.clone(), ProstCodec::<Q, R>::default()).await
-                };
-                let replies =
-                    deadline.bound(&remote.peer, call).await.map_err(|status| remote.judge(status))?.into_inner();
-                let (judge, peer) = (remote.clone(), Arc::clone(&remote.peer));
-                Ok(until(replies.map(move |item| item.map_err(|status| judge.judge(status))).boxed(), deadline, &peer))
-            }
-        }
+    /// As [`StreamEndpoint::call`] for answers that a slow reader may take long to read: each wait for the other side lasts for
+    /// `patience` at most, the whole for `longest`.
+    ///
+    /// # Errors
+    /// As [`StreamEndpoint::call`].
+    pub async fn call_patiently(
+        &self,
+        request: Q,
+        patience: Duration,
+        longest: Duration,
+    ) -> Result<Replies<R>, Status> {
+        let begun = self.call(request, longest);
+        let replies = Deadline::after(patience).bound(self.name(), begun).await?;
+        Ok(patient(replies, patience, self.name()))
+    }
+
+    pub(crate) async fn with(
+        &self,
+        request: Q,
+        deadline: Deadline,
+        admission: Admission,
+    ) -> Result<Replies<R>, Status> {
+        let replies = match &self.0 {
+            StreamForm::Local(mailbox) => match admission {
+                Admission::Wait => mailbox.ask(request, deadline).await,
+                Admission::Try => mailbox.try_ask(request, deadline)?.await,
+            },
+            StreamForm::Remote(remote) => remote.ask_stream(request, deadline, admission).await,
+            StreamForm::Link(linked) => linked.ask_stream(&request, deadline, admission).await,
+        }?;
+        Ok(until(replies, deadline, self.name()))
     }
 
     /// The name of the part or peer behind it.
@@ -182,7 +193,8 @@ impl<Q: Wire, R: Wire> StreamEndpoint<Q, R> {
     pub fn name(&self) -> &str {
         match &self.0 {
             StreamForm::Local(mailbox) => mailbox.name(),
-            StreamForm::Remote(remote) => &remote.peer,
+            StreamForm::Remote(remote) => remote.name(),
+            StreamForm::Link(linked) => linked.name(),
         }
     }
 }
@@ -207,46 +219,25 @@ fn until<R: Send + 'static>(replies: Replies<R>, deadline: Deadline, name: &str)
     .boxed()
 }
 
-fn path<Q: Wire>(service: &str) -> PathAndQuery {
-    let text = if Q::PACKAGE.is_empty() {
-        format!("/{service}/{}", Q::NAME)
-    } else {
-        format!("/{}.{service}/{}", Q::PACKAGE, Q::NAME)
-    };
-    PathAndQuery::try_from(text).expect("protobuf names are letters, digits, dots and underscores")
+/// Ends a stream with DEADLINE_EXCEEDED when a wait for its next item takes longer than `patience`. The time in which nobody asks
+/// for one does not count.
+fn patient<R: Send + 'static>(replies: Replies<R>, patience: Duration, name: &str) -> Replies<R> {
+    let late = Deadline::exceeded(name);
+    futures::stream::unfold(Some((replies, late)), move |state| async move {
+        let (mut replies, late) = state?;
+        match tokio::time::timeout(patience, replies.next()).await {
+            Ok(Some(Ok(reply))) => Some((Ok(reply), Some((replies, late)))),
+            Ok(Some(Err(status))) => Some((Err(status), None)),
+            Ok(None) => None,
+            Err(_) => Some((Err(late), None)),
+        }
+    })
+    .boxed()
 }
 
-impl Remote {
-    async fn client(&self) -> Result<tonic::client::Grpc<Channel>, Status> {
-        let mut client = tonic::client::Grpc::new(self.channel.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        match client.ready().await {
-            Ok(()) => Ok(client),
-            Err(error) => {
-                let mut status = Status::unavailable(format!("{} cannot be reached", self.peer));
-                status.set_source(Arc::new(error));
-                Err(status)
-            }
-        }
-    }
-
-    fn request<Q>(&self, message: Q, deadline: Deadline, admission: Admission) -> Request<Q> {
-        let mut request = Request::new(message);
-        request.set_timeout(deadline.left());
-        if admission == Admission::Try {
-            request.metadata_mut().insert(ADMISSION, MetadataValue::from_static("try"));
-        }
-        request
-    }
-
-    /// tonic reports its own timeout as CANCELLED; a caller must see one code for one event, whatever the form.
-    fn judge(&self, status: Status) -> Status {
-        match status.code() {
-            Code::Cancelled if status.message() == "Timeout expired" => Deadline::exceeded(&self.peer),
-            _ => status,
-        }
-    }
+fn path<Q: Wire>(service: &str) -> PathAndQuery {
+    let text = format!("/{service}/{}", Q::NAME);
+    PathAndQuery::try_from(text).expect("names of services and messages are letters, digits, dots and underscores")
 }
 
 impl<Q: Wire, R: Wire> Clone for Endpoint<Q, R> {
@@ -254,6 +245,7 @@ impl<Q: Wire, R: Wire> Clone for Endpoint<Q, R> {
         Self(match &self.0 {
             Form::Local(mailbox) => Form::Local(mailbox.clone()),
             Form::Remote(remote) => Form::Remote(remote.clone()),
+            Form::Link(linked) => Form::Link(linked.clone()),
         })
     }
 }
@@ -263,6 +255,7 @@ impl<Q: Wire, R: Wire> Clone for StreamEndpoint<Q, R> {
         Self(match &self.0 {
             StreamForm::Local(mailbox) => StreamForm::Local(mailbox.clone()),
             StreamForm::Remote(remote) => StreamForm::Remote(remote.clone()),
+            StreamForm::Link(linked) => StreamForm::Link(linked.clone()),
         })
     }
 }

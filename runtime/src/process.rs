@@ -155,7 +155,13 @@ where
         Ok(signals) => signals,
         Err(error) => return Exit::Failed(error.into()),
     };
-    let before = match wire(process).await {
+    // What is wired may wait for others, such as brokers: an end that is asked for meanwhile is not kept waiting.
+    let wired = tokio::select! {
+        wired = wire(process) => wired,
+        _ = terminate.recv() => return given_up(process, drain).await,
+        _ = interrupt.recv() => return given_up(process, drain).await,
+    };
+    let before = match wired {
         Ok(before) => before,
         Err(cause) => {
             tracing::error!(%cause, "process could not be wired");
@@ -192,6 +198,14 @@ where
         None if finished => Exit::Clean,
         None => Exit::Overdue,
     }
+}
+
+/// Asked to end before it began.
+async fn given_up(process: &Process, drain: Duration) -> Exit {
+    tracing::info!("process is stopping before it was wired");
+    process.stopping.cancel();
+    process.root.drain(drain).await;
+    Exit::Clean
 }
 
 fn signals() -> io::Result<[tokio::signal::unix::Signal; 3]> {

@@ -15,6 +15,7 @@ mod choices;
 mod client_auth;
 mod dialler;
 mod listener;
+mod named;
 mod pem;
 mod socket;
 #[cfg(test)]

@@ -5,30 +5,37 @@
 //! <prefix>/<tenant>/index.pb.zst             objects of a tenant
 //! <prefix>/<tenant>/<block id>/data.parquet  objects of a block
 //! ```
-//! The trait below is `object_store`'s: local disk, memory and (later) S3, GCS and Azure differ only in how a [`Backend`] is
+//! The trait below is `object_store`'s: local disk, memory, S3 and (later) GCS and Azure differ only in how a [`Backend`] is
 //! made. On local disk a call that returned has been synced, file and folders; a deletion may come back after a power
 //! cut, which every caller has to expect anyway. A block exists once `meta.json` does, so that object is written last.
 
 mod block_listing;
+mod commits;
+mod s3;
 mod staged;
 mod upload;
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{
-    ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, local::LocalFileSystem, memory::InMemory, path::Path,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload, local::LocalFileSystem,
+    memory::InMemory, path::Path,
 };
 use uuid::Uuid;
 
 use crate::{
+    commit,
+    config::TraceConfig,
     index::INDEX,
     meta::{self, BlockMeta, CompactedBlockMeta, META, META_COMPACTED, Timestamp},
     tenant_index::{self, INDEX_JSON, INDEX_PROTO, TenantIndex},
     write::FinishedBlock,
 };
 pub use block_listing::BlockListing;
+pub use commits::BlockState;
+pub use s3::{Environment, OpenError};
 pub use upload::Upload;
 
 /// Name of the object that holds a block's rows.
@@ -55,7 +62,7 @@ pub enum Error {
         path: String,
         /// The store's own words.
         #[source]
-        source: object_store::Error,
+        source: StoreWords,
     },
     /// The local folder can't be used.
     #[error("{action} {path}")]
@@ -68,6 +75,23 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// The bucket could not be looked at when the process started: a wrong address, bucket or credentials, or the server
+    /// is not there (yet).
+    #[error("{section}: the store does not answer as it should ({store}); {remedy}")]
+    Start {
+        /// The section of the configuration.
+        section: &'static str,
+        /// Where it is and who we are there.
+        store: Arc<str>,
+        /// What to look at.
+        remedy: &'static str,
+        /// The store's own words.
+        #[source]
+        source: StoreWords,
+    },
+    /// No bucket can be made of the configuration.
+    #[error("open the object store")]
+    Open(#[from] OpenError),
     /// A block's metadata is damaged or lies in a foreign folder.
     #[error("metadata of block {block}")]
     Meta {
@@ -76,6 +100,15 @@ pub enum Error {
         /// What is wrong with it.
         #[source]
         source: meta::Error,
+    },
+    /// A commit object is damaged, or lies under a foreign name. Nothing may be built on it: someone has to look.
+    #[error("commit object {name}")]
+    Commit {
+        /// Name of the object.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: commit::Error,
     },
     /// A tenant's index is damaged; the next build replaces it.
     #[error("index of tenant {tenant}")]
@@ -92,7 +125,7 @@ impl Error {
     fn store(action: &'static str, path: &Path, source: object_store::Error) -> Self {
         match source {
             object_store::Error::NotFound { .. } => Self::NotFound(path.to_string()),
-            source => Self::Store { action, path: path.to_string(), source },
+            source => Self::Store { action, path: path.to_string(), source: StoreWords(source) },
         }
     }
 
@@ -101,6 +134,18 @@ impl Error {
         matches!(self, Self::NotFound(_))
     }
 }
+
+/// What a store says. Its text names all causes, so it has none of its own, or a printed chain would repeat them.
+#[derive(Debug)]
+pub struct StoreWords(object_store::Error);
+
+impl fmt::Display for StoreWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for StoreWords {}
 
 /// A block of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -151,7 +196,22 @@ pub struct Backend {
     prefix: Path,
     /// Root of a local store: files of interrupted writes are visible only there.
     local: Option<Arc<std::path::Path>>,
+    remote: Option<Arc<Remote>>,
 }
+
+/// What is known of a store over the network.
+#[derive(Debug)]
+struct Remote {
+    /// Gives up at the first failure.
+    impatient: Arc<dyn ObjectStore>,
+    dress: s3::Dress,
+    part_bytes: usize,
+    section: &'static str,
+    description: Arc<str>,
+}
+
+/// Parts of an upload to a store that has no say in it.
+const PART_BYTES: usize = 5 << 20;
 
 impl Backend {
     /// A folder on local disk, created if absent. Writes are synced, file and folders, before they return.
@@ -160,20 +220,103 @@ impl Backend {
         let path = || root.display().to_string();
         std::fs::create_dir_all(root).map_err(|source| Error::Folder { action: "create", path: path(), source })?;
         let store = LocalFileSystem::new_with_prefix(root)
-            .map_err(|source| Error::Store { action: "open", path: path(), source })?
+            .map_err(|source| Error::Store { action: "open", path: path(), source: StoreWords(source) })?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), prefix: Path::default(), local: Some(root.into()) })
+        Ok(Self { store: Arc::new(store), prefix: Path::default(), local: Some(root.into()), remote: None })
     }
 
     /// A store that lives as long as its clones; for tests.
     pub fn memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), prefix: Path::default(), local: None }
+        Self { store: Arc::new(InMemory::new()), prefix: Path::default(), local: None, remote: None }
     }
 
     /// Any other store, with a prefix that may be empty.
     pub fn over(store: Arc<dyn ObjectStore>, prefix: &str) -> Result<Self, Error> {
         let prefix = Path::parse(prefix).map_err(|_part| Error::Name(prefix.to_owned()))?;
-        Ok(Self { store, prefix, local: None })
+        Ok(Self { store, prefix, local: None, remote: None })
+    }
+
+    /// The store that `storage.trace` names. Nothing is asked of a server yet, see [`Self::check`]. Needs a tokio runtime with
+    /// network and time, on which requests will run.
+    ///
+    /// # Errors
+    /// A key that cannot be used, a folder that cannot be made.
+    pub fn open(trace: &TraceConfig, environment: &Environment) -> Result<Self, Error> {
+        match trace.backend.as_str() {
+            "local" if trace.local.path.is_empty() => Err(Error::Open(OpenError::Key {
+                section: "storage.trace.local".to_owned(),
+                key: "path",
+                why: "is empty: say where blocks are kept".to_owned(),
+            })),
+            "local" => Self::local(&trace.local.path),
+            "s3" => Self::s3(&trace.s3, environment),
+            other => Err(Error::Open(OpenError::Key {
+                section: "storage.trace".to_owned(),
+                key: "backend",
+                why: format!("is {other:?}; this version has: local, s3"),
+            })),
+        }
+    }
+
+    fn s3(config: &vivace_runtime::config::S3Config, environment: &Environment) -> Result<Self, Error> {
+        const SECTION: &str = "storage.trace.s3";
+        let opened = s3::open(SECTION, config, environment, tokio::runtime::Handle::current())?;
+        let remote = Remote {
+            impatient: Arc::new(opened.impatient),
+            dress: opened.dress,
+            part_bytes: opened.part_bytes,
+            section: SECTION,
+            description: opened.description.into(),
+        };
+        let backend = Self::over(Arc::new(opened.store), &config.prefix)?;
+        Ok(Self { remote: Some(Arc::new(remote)), ..backend })
+    }
+
+    /// Looks at the bucket once, so that a wrong address, bucket or key ends the start and not the first upload. Local stores
+    /// were looked at when they were opened.
+    ///
+    /// # Errors
+    /// [`Error::Start`], with what to look at.
+    pub async fn check(&self) -> Result<(), Error> {
+        let Some(remote) = &self.remote else { return Ok(()) };
+        let looked = remote.impatient.list(Some(&self.prefix)).try_next().await;
+        let Err(source) = looked else {
+            tracing::info!(store = &*remote.description, "object store answers");
+            return Ok(());
+        };
+        let remedy = match &source {
+            object_store::Error::NotFound { .. } => {
+                "create the bucket, or correct `bucket`, `endpoint` or `forcepathstyle`"
+            }
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                "check the credentials and what they may do: listing, reading, writing and deleting are needed"
+            }
+            _ => {
+                "check `endpoint`, `region` and `insecure`, that the server can be reached from here, and that the credentials \
+                 can be had"
+            }
+        };
+        Err(Error::Start {
+            section: remote.section,
+            store: Arc::clone(&remote.description),
+            remedy,
+            source: StoreWords(source),
+        })
+    }
+
+    /// Whether every read costs a round trip over the network.
+    pub fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Root of a store on local disk.
+    pub fn local_root(&self) -> Option<&Arc<std::path::Path>> {
+        self.local.as_ref()
+    }
+
+    fn put_options(&self, mode: PutMode) -> PutOptions {
+        let dress = self.remote.as_ref().map(|remote| remote.dress.clone()).unwrap_or_default();
+        PutOptions { mode, tags: dress.tags, attributes: dress.attributes, ..PutOptions::default() }
     }
 
     /// The object's whole path. Tenant ids may hold characters that `Path::from` would escape, so paths are parsed.
@@ -195,7 +338,8 @@ impl Backend {
     /// Writes or replaces an object.
     pub async fn put(&self, place: Place<'_>, content: Bytes) -> Result<(), Error> {
         let path = self.path(place)?;
-        let put = self.store.put(&path, PutPayload::from(content)).await;
+        let options = self.put_options(PutMode::Overwrite);
+        let put = self.store.put_opts(&path, PutPayload::from(content), options).await;
         put.map(drop).map_err(|source| Error::store("write", &path, source))
     }
 
@@ -203,7 +347,7 @@ impl Backend {
     /// exist with this content: read it back.
     pub async fn create(&self, place: Place<'_>, content: Bytes) -> Result<bool, Error> {
         let path = self.path(place)?;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let options = self.put_options(PutMode::Create);
         match self.store.put_opts(&path, PutPayload::from(content), options).await {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
@@ -214,8 +358,15 @@ impl Backend {
     /// Starts writing an object of unknown length; it appears only when the upload is finished.
     pub async fn upload(&self, place: Place<'_>) -> Result<Upload, Error> {
         let path = self.path(place)?;
-        match self.store.put_multipart(&path).await {
-            Ok(upload) => Ok(Upload::new(path, upload)),
+        let options = self.put_options(PutMode::Overwrite);
+        let options = PutMultipartOptions {
+            tags: options.tags,
+            attributes: options.attributes,
+            ..PutMultipartOptions::default()
+        };
+        let part_bytes = self.remote.as_ref().map_or(PART_BYTES, |remote| remote.part_bytes);
+        match self.store.put_multipart_opts(&path, options).await {
+            Ok(upload) => Ok(Upload::new(path, upload, part_bytes)),
             Err(source) => Err(Error::store("start writing", &path, source)),
         }
     }
@@ -261,7 +412,7 @@ impl Backend {
 
     /// Names of the objects in the root (not in folders).
     pub async fn list_root(&self) -> Result<Vec<String>, Error> {
-        Ok(self.list_level().await?.1)
+        Ok(self.list_level().await?.1.into_iter().map(|(name, _)| name).collect())
     }
 
     /// The tenants: names of the folders in the root, sorted.
@@ -269,13 +420,15 @@ impl Backend {
         Ok(self.list_level().await?.0)
     }
 
-    async fn list_level(&self) -> Result<(Vec<String>, Vec<String>), Error> {
+    /// Folders in the root, sorted, and objects there with the time of their last change.
+    async fn list_level(&self) -> Result<(Vec<String>, Vec<(String, Timestamp)>), Error> {
         let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
         let listed = listed.map_err(|source| Error::store("list", &self.prefix, source))?;
         let last = |path: &Path| path.filename().map(str::to_owned);
         let mut folders: Vec<String> = listed.common_prefixes.iter().filter_map(last).collect();
         folders.sort_unstable();
-        Ok((folders, listed.objects.iter().filter_map(|object| last(&object.location)).collect()))
+        let objects = listed.objects.iter().filter_map(|object| Some((last(&object.location)?, modified(object))));
+        Ok((folders, objects.collect()))
     }
 
     /// The blocks of a tenant. One listing, no object is read.
@@ -305,7 +458,17 @@ impl Backend {
 
     /// Writes everything of a block but its metadata. `data` is what the caller streamed beforehand, or all of it.
     pub async fn put_block_objects(&self, key: &BlockKey, block: &FinishedBlock) -> Result<(), Error> {
-        let mut upload = self.upload(Place::Block(key, DATA)).await?;
+        let data = Place::Block(key, DATA);
+        if let Some(remote) = &self.remote
+            && block.data.iter().map(Bytes::len).sum::<usize>() <= remote.part_bytes
+        {
+            // One request instead of three.
+            let (path, options) = (self.path(data)?, self.put_options(PutMode::Overwrite));
+            let put = self.store.put_opts(&path, block.data.iter().cloned().collect(), options).await;
+            put.map_err(|source| Error::store("write", &path, source))?;
+            return self.put_block_sides(key, block).await;
+        }
+        let mut upload = self.upload(data).await?;
         for part in &block.data {
             upload.write(part.clone()).await?;
         }
@@ -352,10 +515,10 @@ impl Backend {
         }
     }
 
-    /// Deletes all objects of a block, its metadata first, so that no reader starts on it.
+    /// Deletes all objects of a block: `meta.json` first, so that no reader starts on it, `meta.compacted.json` last, so that data
+    /// without any metadata is never what is left of a block that has been merged into others.
     pub async fn delete_block(&self, key: &BlockKey) -> Result<(), Error> {
         self.delete(Place::Block(key, META)).await?;
-        self.delete(Place::Block(key, META_COMPACTED)).await?;
         let folder = self.below_prefix(&format!("{}/{}", one_part(&key.tenant)?, key.block))?;
         let objects: Vec<_> = self
             .store
@@ -364,9 +527,10 @@ impl Backend {
             .try_collect()
             .await
             .map_err(|source| Error::store("list", &folder, source))?;
-        for object in objects {
-            self.delete_path(&object).await?;
+        for object in objects.iter().filter(|object| object.filename() != Some(META_COMPACTED)) {
+            self.delete_path(object).await?;
         }
+        self.delete(Place::Block(key, META_COMPACTED)).await?;
         if let Some(root) = &self.local {
             staged::remove_empty(root, &key.tenant, key.block).await;
         }
@@ -400,7 +564,8 @@ impl Backend {
 
     /// Deletes what interrupted writers left behind: blocks of `tenant` without any metadata whose newest object is older
     /// than `before`, unless `keep` says that they are still to be completed; on local disk also files that were never
-    /// renamed to their names. Returns how many blocks went.
+    /// renamed to their names. A block that a commit object names is not abandoned: it gets its metadata. Returns how many blocks
+    /// went.
     pub async fn sweep(&self, tenant: &str, before: Timestamp, keep: impl Fn(Uuid) -> bool) -> Result<usize, Error> {
         if let Some(root) = &self.local {
             staged::remove_older(root, one_part(tenant)?, before).await?;
@@ -409,14 +574,22 @@ impl Backend {
         for &block in &listing.half_compacted {
             self.delete(Place::Block(&BlockKey::new(tenant, block), META)).await?;
         }
-        let mut swept = 0;
-        for &(block, newest) in &listing.incomplete {
-            if newest < before && !keep(block) {
-                self.delete_block(&BlockKey::new(tenant, block)).await?;
-                swept += 1;
+        let abandoned = listing.incomplete.iter().filter(|(block, newest)| *newest < before && !keep(*block));
+        let mut abandoned: BTreeSet<Uuid> = abandoned.map(|(block, _)| *block).collect();
+        // A commit is written after the objects of its blocks.
+        let oldest =
+            listing.incomplete.iter().filter(|(block, _)| abandoned.contains(block)).map(|(_, newest)| *newest);
+        let since = oldest.min().unwrap_or_default();
+        for meta in self.committed(&abandoned, since).await? {
+            if meta.tenant_id == tenant && abandoned.remove(&meta.block_id) {
+                tracing::warn!(tenant, block = %meta.block_id, "metadata of a committed block was never written; put it");
+                self.restore_meta(&meta).await?;
             }
         }
-        Ok(swept)
+        for block in &abandoned {
+            self.delete_block(&BlockKey::new(tenant, *block)).await?;
+        }
+        Ok(abandoned.len())
     }
 }
 

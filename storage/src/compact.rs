@@ -1,5 +1,6 @@
 //! Merges blocks of one tenant into one, and the rules which blocks to merge and which to let go.
 
+mod columns;
 mod merge;
 mod retention;
 mod select;

@@ -1,12 +1,15 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod audit;
 mod backend;
 mod blocklist;
 mod bloom;
+mod commit;
 mod compact;
 pub mod config;
 mod dedicated;
+mod fresh;
 mod index;
 mod live;
 mod meta;
@@ -18,21 +21,28 @@ mod tags;
 mod tenant_index;
 mod write;
 
-pub use backend::{Backend, BlockKey, BlockListing, Error as BackendError, ObjectInfo, Place, Upload};
+pub use audit::{Audit, AuditRules, ChainAudit, audit};
+pub use backend::{
+    Backend, BlockKey, BlockListing, BlockState, Environment as StoreEnvironment, Error as BackendError, ObjectInfo,
+    OpenError, Place, StoreWords, Upload,
+};
 pub use blocklist::{Blocklist, TenantBlocks};
 pub use bloom::{Bloom, BloomFilter, Error as BloomError, shard_of};
+pub use commit::{Commit, CommitName, Error as CommitError, Lost, Quarantined};
 pub use compact::{
     CompactSpec, Error as CompactError, Job, RetentionRules, SelectRules, compact, deletable, expired, select,
 };
 pub use dedicated::{
     Assignment, DedicatedColumn, DedicatedColumns, Error as DedicatedError, Scope as DedicatedScope, Spare, ValueType,
 };
+pub use fresh::{EncodedBlock, Received, RefusedPart, encode_block};
 pub use index::{Error as IndexError, RowGroupIndex};
 pub use live::{LiveCursor, LiveSource};
 pub use meta::{BlockMeta, CompactedBlockMeta, Error as MetaError, Timestamp, Version};
 pub use read::{
-    BlockCursor, BlockObjects, BlockSource, Error as ReadError, FileRanges, LeafCost, LocalBlock, MemoryBlock,
-    OpenBlock, Ranges, Rows, StoredBlock, find_trace, may_contain, rows,
+    BlockCursor, BlockObjects, BlockOpener, BlockSource, Decoded, Error as ReadError, FileRanges, LeafCost, LocalBlock,
+    MemoryBlock, OpenBlock, Ranges, Rows, StoredBlock, TraceRow, find_trace, locate_trace, may_contain, read_trace,
+    rows,
 };
 pub use schema::{
     AttrLeaves, Columns, DedicatedLeaf, Error as SchemaError, EventColumns, Leaf, LeafType, LinkColumns,

@@ -36,6 +36,22 @@ pub fn find_trace(block: &OpenBlock, id: TraceId) -> Result<Option<Bytes>, Statu
     read::find_trace(block, id).map_err(|error| unavailable(&error))
 }
 
+/// Where the trace is in the block, if it is there.
+///
+/// # Errors
+/// UNAVAILABLE when the block cannot be read.
+pub fn locate_trace(block: &OpenBlock, id: TraceId) -> Result<Option<read::TraceRow>, Status> {
+    read::locate_trace(block, id).map_err(|error| unavailable(&error))
+}
+
+/// The trace of a row that [`locate_trace`] has found in this block.
+///
+/// # Errors
+/// UNAVAILABLE when the block cannot be read.
+pub fn read_trace(block: &OpenBlock, row: read::TraceRow) -> Result<Bytes, Status> {
+    read::read_trace(block, row).map_err(|error| unavailable(&error))
+}
+
 /// An error with its causes on one line: what could not be read, and may be read by a second attempt.
 pub(crate) fn unavailable(error: &dyn std::error::Error) -> Status {
     let mut text = error.to_string();

@@ -9,11 +9,13 @@ mod block;
 pub(crate) mod cells;
 mod chunk;
 mod codec;
+mod column_rows;
 mod cursor;
 mod delta;
 mod error;
 mod find;
 mod footer;
+mod packed;
 mod page;
 mod ranges;
 mod record;
@@ -27,12 +29,16 @@ mod values;
 mod wire;
 
 pub use block::OpenBlock;
+pub(crate) use column_rows::{ColumnRows, StoredRows, TraceIds};
 pub use error::Error;
-pub use find::{find_trace, may_contain};
+pub use find::{TraceRow, find_trace, locate_trace, may_contain, read_trace};
 pub use ranges::{BlockObjects, FileRanges, LocalBlock, MemoryBlock, Ranges};
-pub use source::{BlockCursor, BlockSource, LeafCost};
-pub use stored::StoredBlock;
+pub(crate) use record::RecordReader;
+pub(crate) use rows::RowSet;
+pub use source::{BlockCursor, BlockSource, Decoded, LeafCost};
+pub use stored::{BlockOpener, StoredBlock};
 pub use traces::{Rows, rows};
+pub(crate) use values::Values as StoredValues;
 
 #[cfg(test)]
 pub(crate) mod tests;

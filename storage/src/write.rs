@@ -15,6 +15,7 @@
 mod any_value;
 mod attributes;
 mod chunk;
+mod columns;
 mod compressor;
 mod delta;
 mod dictionary;
@@ -41,6 +42,7 @@ use crate::{
     meta::{BlockMeta, Timestamp, Version},
     schema::Schema,
 };
+pub(crate) use columns::{LeafWriter, Numbers};
 use footer::Footer;
 use node::PageRoom;
 use row_group::RowGroup;

@@ -31,6 +31,12 @@ impl Dictionary {
         Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(entries) }
     }
 
+    /// Memory held.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+
     /// Adds an entry and returns its id; the same text twice gives two ids.
     ///
     /// # Panics

@@ -6,7 +6,6 @@
 //! marked only after the output exists, so until then nothing is lost, and a crash between leaves duplicates that queries
 //! and the next merge remove by span identity.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlocksReplaced, BlocksReplacedReply};
 use vivace_runtime::{Clock, Compute, Cx, Deadline, Endpoint, Failure, Part};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, CompactSpec, LocalBlock, OpenBlock, Place, RetentionRules, SelectRules,
+    Backend, BlockKey, BlockMeta, BlockOpener, BlockSpec, CompactSpec, Place, RetentionRules, SelectRules,
     TenantIndex, Timestamp, compact, expired, select,
 };
 
@@ -31,6 +30,10 @@ const NEWS_DEADLINE: Duration = Duration::from_secs(10);
 /// Objects without a `meta.json` that are younger may still become a block.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
+/// Blocks of one merge, and at the most one fewer of a level wait for it: each factor costs one reading of every span.
+const MAX_INPUTS: usize = 6;
+/// A window that got no block for this long is merged as far as it goes.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Row groups of a merge that wait for the store.
 const PARTS_WAITING: usize = 2;
 
@@ -39,7 +42,7 @@ const PARTS_WAITING: usize = 2;
 pub(crate) struct Parts {
     pub(crate) config: Config,
     pub(crate) backend: Backend,
-    pub(crate) root: Arc<Path>,
+    pub(crate) opener: BlockOpener,
     pub(crate) row_group_bytes: u64,
     pub(crate) bloom: vivace_storage::BloomSpec,
     pub(crate) limits: Arc<dyn Limits>,
@@ -144,6 +147,8 @@ impl Parts {
             window: config.compaction_window.into(),
             max_objects: config.max_compaction_objects,
             max_bytes: config.max_block_bytes,
+            max_inputs: MAX_INPUTS,
+            patience: PATIENCE,
             ..SelectRules::default()
         }
     }
@@ -202,7 +207,7 @@ impl Parts {
     /// Merges blocks into one: the output exists before the inputs are marked.
     async fn merge(&self, tenant: &str, inputs: Vec<BlockMeta>, stopping: &CancellationToken) -> Result<(), Failure> {
         let gone: Vec<Uuid> = inputs.iter().map(|meta| meta.block_id).collect();
-        let (root, row_group_bytes, stopping) = (Arc::clone(&self.root), self.row_group_bytes, stopping.clone());
+        let (opener, row_group_bytes, stopping) = (self.opener.clone(), self.row_group_bytes, stopping.clone());
         let bloom = self.bloom;
         let (tenant_name, id) = (tenant.to_owned(), Uuid::new_v4());
         let (parts, ready) = tokio::sync::mpsc::channel(PARTS_WAITING);
@@ -210,8 +215,7 @@ impl Parts {
             let dedicated = inputs.first().map(|meta| meta.dedicated_columns.clone()).unwrap_or_default();
             let mut blocks = Vec::with_capacity(inputs.len());
             for meta in inputs {
-                let folder = root.join(&meta.tenant_id).join(meta.block_id.to_string());
-                blocks.push(OpenBlock::open(meta, Arc::new(LocalBlock::open(folder)?))?);
+                blocks.push(opener.open(&meta)?);
             }
             let mut block = BlockSpec::new(tenant_name, id, dedicated);
             block.row_group_bytes = row_group_bytes;

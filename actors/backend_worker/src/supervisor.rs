@@ -4,14 +4,13 @@
 //! |---|---|---|---|---|
 //! | keeper | handles | rebuilt; begins its cycle anew | never given up: blocks are readable without it | ends between two steps |
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vivace_protocol::vivace::{BlocksReplaced, BlocksReplacedReply};
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{Bounds, Child, Compute, Endpoint, Placement, Restart, Supervisor};
-use vivace_storage::Backend;
+use vivace_storage::{Backend, BlockOpener};
 
 use crate::config::Config;
 use crate::keeper::Keeper;
@@ -24,8 +23,8 @@ pub struct Setup {
     pub config: Config,
     /// Where blocks are.
     pub backend: Backend,
-    /// The folder of a local bucket: blocks to merge are read from there.
-    pub root: Arc<Path>,
+    /// How blocks to merge are opened.
+    pub opener: BlockOpener,
     /// Rows of a block are grouped up to this estimate.
     pub row_group_bytes: u64,
     /// Size and sharpness of the blocks' bloom filters.
@@ -51,7 +50,7 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) {
     let parts = crate::keeper::Parts {
         config: setup.config,
         backend: setup.backend,
-        root: setup.root,
+        opener: setup.opener,
         row_group_bytes: setup.row_group_bytes,
         bloom: setup.bloom,
         limits: setup.limits,

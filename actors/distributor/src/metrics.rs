@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     truncated_attributes: Family<Counter, 2>,
     repaired_texts: Family<Counter, 1>,
     traces_per_batch: Histogram,
+    records_per_request: Histogram,
     added_latency_seconds: Family<Histogram, 1>,
     turned_away: Family<Counter, 1>,
 }
@@ -100,6 +101,11 @@ impl Metrics {
                 "Traces that a request had spans of.",
                 &Buckets::exponential(2.0, 2.0, 10),
             ),
+            records_per_request: registry.histogram(
+                "tempo_distributor_kafka_records_per_request",
+                "Records that a request became in one of its partitions: more than 1 where it was split.",
+                &Buckets::exponential(1.0, 2.0, 8),
+            ),
             added_latency_seconds: registry.histograms(
                 "tempo_distributor_added_latency_seconds",
                 "Time that requests were held back by artificial_delay.",
@@ -158,6 +164,13 @@ impl Metrics {
 
     pub(crate) fn pushed(&self, took: Duration) {
         self.push_seconds.observe_duration(took);
+    }
+
+    /// A request was divided over partitions.
+    pub(crate) fn divided(&self, records_per_partition: &[usize]) {
+        for records in records_per_partition {
+            self.records_per_request.observe(*records as f64);
+        }
     }
 
     pub(crate) fn delayed(&self, tenant: &TenantId, by: Duration) {

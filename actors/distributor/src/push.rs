@@ -7,39 +7,40 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tonic::Status;
-use vivace_log::{Budget, Log, Offset, Partition, Permit, Progress, Record};
-use vivace_protocol::slicer::{self, SliceError, Sliced};
+use vivace_log::{Log, Offset, Progress, Record};
+use vivace_protocol::slicer::{self, SliceError};
 use vivace_protocol::{Error, Kind, TenantId};
 use vivace_runtime::config::Limits;
 use vivace_runtime::{Clock, Compute, Deadline, Mailbox, Rng};
 
 use crate::admission::Admit;
 use crate::debug::SpanDebug;
-use crate::fair_share::{FairShares, Share};
+use crate::fair_share::FairShares;
 use crate::limiter::RateLimited;
 use crate::limits::TenantLimits;
 use crate::metrics::{Metrics, ReceiverMetrics, TurnedAway};
+use crate::partitions::Partitions;
 use crate::quiet::Quiet;
 use crate::reservation::Reservation;
+use crate::slicing::{PrepareError, Routed, Slicing, TRACE_TOO_LARGE};
 
 /// Slicing this much takes a few hundred microseconds, as long as a server thread may be kept from its other connections.
 const INLINE_BYTES: usize = 1 << 20;
 /// What a Kafka record may hold: 16 MB less room for the broker's bookkeeping. The same in every form of the log, so that
 /// moving from one to another changes nothing.
-const MAX_RECORD_BYTES: usize = 16_000_000 - 16_384;
+pub const MAX_RECORD_BYTES: usize = 16_000_000 - 16_384;
 /// A client that was told nothing for so long has given up by itself.
 const ACK_TIMEOUT: Duration = Duration::from_secs(20);
 /// Log lines about refused requests, and about cut attributes.
 const ERROR_LINES_PER_SECOND: u64 = 10;
 const TRUNCATION_LINES_PER_SECOND: u64 = 1;
 
-/// Reasons of `tempo_discarded_spans_total`.
+/// Reason of `tempo_discarded_spans_total`.
 const RATE_LIMITED: &str = "rate_limited";
-const TRACE_TOO_LARGE: &str = "trace_too_large";
 
 /// A request as a receiver hands it over.
 pub(crate) struct Push {
@@ -74,7 +75,9 @@ pub(crate) struct Pusher {
     pub(crate) limits: Arc<dyn TenantLimits>,
     pub(crate) admission: Mailbox<Admit, Result<(), RateLimited>>,
     pub(crate) log: Arc<dyn Log>,
-    pub(crate) partition: Partition,
+    pub(crate) partitions: Arc<dyn Partitions>,
+    /// What one record may hold.
+    pub(crate) max_record_bytes: usize,
     pub(crate) progress: Option<Progress>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rng: Mutex<Rng>,
@@ -164,6 +167,9 @@ impl Pusher {
             skip_metrics,
             max_attribute_bytes: usize::try_from(max_attribute_bytes).unwrap_or(usize::MAX),
             budget: self.log.budget().clone(),
+            partitions: Arc::clone(&self.partitions),
+            shard_size: usize::try_from(limits.ingestion.tenant_shard_size).unwrap_or(usize::MAX),
+            max_record_bytes: self.max_record_bytes,
         };
         let prepared = if work.body.len() <= INLINE_BYTES {
             work.run()
@@ -173,6 +179,9 @@ impl Pusher {
         };
         let prepared = prepared.map_err(|error| self.unslicable(error, &tenant, spans))?;
         self.metrics.sliced(&tenant, prepared.traces, prepared.truncated, prepared.repaired);
+        if self.partitions.only().is_none() {
+            self.metrics.divided(&prepared.records_per_partition);
+        }
         if prepared.truncated.total() > 0 && self.truncation_lines.allows(self.clock.unix()) {
             let (tenant, attributes) = (tenant.as_str(), prepared.truncated.total());
             tracing::warn!(tenant, attributes, max_attribute_bytes, "cut attributes of a request");
@@ -223,16 +232,17 @@ impl Pusher {
                 self.metrics.discarded(tenant, TRACE_TOO_LARGE, spans);
                 Error::fix_request(error.to_string()).into()
             }
+            PrepareError::NoActivePartition(nobody) => Error::retry(nobody.to_string()).into(),
             PrepareError::Overloaded(error) => Refusal::Error(log_error(error)),
         }
     }
 
     /// Resolves when all records are durable and, as far as we can know it, applied.
-    async fn append(&self, records: Vec<(Record, Permit)>, deadline: Deadline) -> Result<(), Error> {
+    async fn append(&self, records: Vec<Routed>, deadline: Deadline) -> Result<(), Error> {
         // All are queued before the first is awaited, in order.
         let appends: Vec<_> = records
             .into_iter()
-            .map(|(record, permit)| self.log.append_reserved(self.partition, record, permit))
+            .map(|Routed { partition, record, permit }| self.log.append_reserved(partition, record, permit))
             .collect();
         let durable = tokio::select! {
             biased;
@@ -302,193 +312,25 @@ pub(crate) fn log_error(error: vivace_log::Error) -> Error {
             Error::retry("too many bytes in flight").with_retry_after((*retry_after).max(Duration::from_secs(1)))
         }
         Log::DiskFull { retry_after } => Error::retry(text).with_retry_after(*retry_after),
-        Log::NotDurable(_) | Log::Io { .. } | Log::Closed => Error::retry(text),
-        Log::RecordTooLarge { .. } => Error::fix_request(text),
+        Log::NotDurable(_) | Log::Io { .. } | Log::BrokerUnavailable { .. } | Log::Closed => Error::retry(text),
+        Log::RecordTooLarge { .. } | Log::TooLargeForBroker { .. } => Error::fix_request(text),
         Log::DeadlineExceeded => {
             Error::new(Kind::CheckOutcome, "spans were not confirmed in time; whether they are stored is unknown")
         }
-        Log::OutOfRange { .. } | Log::UnknownPartition(_) | Log::ForeignSegment { .. } | Log::Unreadable { .. } => {
-            Error::report(text)
-        }
+        // An operator's matter, and mended without the sender's help: it may come back with the same spans.
+        Log::BrokerRefused { .. } | Log::TopicReplaced { .. } => Error::retry(text),
+        Log::OutOfRange { .. }
+        | Log::UnknownPartition(_)
+        | Log::ForeignSegment { .. }
+        | Log::Unreadable { .. }
+        | Log::Configuration { .. } => Error::report(text),
     };
     told.with_source(error)
 }
 
-/// The part of the work that is compute: it waits for nothing.
-struct Slicing {
-    tenant: TenantId,
-    debug: Arc<SpanDebug>,
-    body: Bytes,
-    reservation: Reservation,
-    /// Tenant and time; the value is what is missing.
-    record: Record,
-    skip_metrics: bool,
-    max_attribute_bytes: usize,
-    budget: Budget,
-}
-
-struct Prepared {
-    records: Vec<(Record, Permit)>,
-    traces: usize,
-    truncated: slicer::Truncated,
-    repaired: usize,
-    /// Held until the request is answered.
-    share: Share,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum PrepareError {
-    #[error("request cannot be sliced")]
-    Slice(#[source] SliceError),
-    #[error("spans of one trace in one request take {bytes} bytes, and a record holds {MAX_RECORD_BYTES}")]
-    TraceTooLarge { bytes: usize },
-    #[error("no room for the records")]
-    Overloaded(#[source] vivace_log::Error),
-}
-
-impl Slicing {
-    fn run(self) -> Result<Prepared, PrepareError> {
-        let limits = slicer::Limits { max_attribute_bytes: self.max_attribute_bytes };
-        self.debug.received(&self.tenant, &self.body);
-        let sliced = slicer::slice(&self.body, &limits).map_err(|error| {
-            if let Some(reason) = error.discard_reason() {
-                self.debug.discarded(&self.tenant, reason, &self.body);
-            }
-            PrepareError::Slice(error)
-        })?;
-        let records = self.records(&sliced, MAX_RECORD_BYTES).inspect_err(|error| {
-            if matches!(error, PrepareError::TraceTooLarge { .. }) {
-                self.debug.discarded(&self.tenant, TRACE_TOO_LARGE, &self.body);
-            }
-        })?;
-        let (traces, truncated, repaired) = (sliced.traces().len(), sliced.truncated(), sliced.repaired());
-        drop(sliced);
-        // The body is no longer needed, and nothing of the budget is held for it while the log waits for its disk.
-        Ok(Prepared { records, traces, truncated, repaired, share: self.reservation.into_share() })
-    }
-
-    fn records(&self, sliced: &Sliced, max_bytes: usize) -> Result<Vec<(Record, Permit)>, PrepareError> {
-        let whole = sliced.push_bytes_len(self.skip_metrics);
-        if whole <= max_bytes {
-            return Ok(vec![self.record(whole, |buf| sliced.encode_push_bytes(self.skip_metrics, buf))?]);
-        }
-        let mut records = Vec::new();
-        for Part { traces, bytes } in parts(sliced, max_bytes)? {
-            records.push(self.record(bytes, |buf| sliced.encode_push_bytes_of(&traces, self.skip_metrics, buf))?);
-        }
-        Ok(records)
-    }
-
-    /// Takes the permit, then the memory.
-    fn record(&self, bytes: usize, encode: impl FnOnce(&mut BytesMut)) -> Result<(Record, Permit), PrepareError> {
-        let charge = bytes + self.record.charged_bytes();
-        let permit = self.budget.acquire(charge).map_err(PrepareError::Overloaded)?;
-        let mut buf = BytesMut::with_capacity(bytes);
-        encode(&mut buf);
-        debug_assert!(buf.len() <= bytes);
-        Ok((Record { value: buf.freeze(), ..self.record.clone() }, permit))
-    }
-}
-
-/// The traces that go into one record, and the bytes of its value.
-struct Part {
-    traces: Vec<usize>,
-    bytes: usize,
-}
-
-/// Packs traces into records in order, as many into each as fit. A trace is never cut in two.
-fn parts(sliced: &Sliced, max_bytes: usize) -> Result<Vec<Part>, PrepareError> {
-    // The mark that metrics skip these spans.
-    const MARK_BYTES: usize = 2;
-    let mut parts = vec![Part { traces: Vec::new(), bytes: MARK_BYTES }];
-    for (index, trace) in sliced.traces().iter().enumerate() {
-        let bytes = trace.push_bytes_len();
-        if bytes + MARK_BYTES > max_bytes {
-            return Err(PrepareError::TraceTooLarge { bytes });
-        }
-        match parts.last_mut() {
-            Some(part) if part.bytes + bytes <= max_bytes => {
-                part.traces.push(index);
-                part.bytes += bytes;
-            }
-            _ => parts.push(Part { traces: vec![index], bytes: MARK_BYTES + bytes }),
-        }
-    }
-    Ok(parts)
-}
-
 #[cfg(test)]
 mod tests {
-    use prost::Message as _;
-    use vivace_protocol::otlp::collector::ExportTraceServiceRequest;
-    use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
-    use vivace_protocol::tempopb::PushBytesRequest;
-    use vivace_runtime::metrics::Registry;
-
     use super::*;
-    use crate::config::Config;
-    use crate::reservation::tests::reservation;
-
-    fn request(traces: u8, name_bytes: usize) -> Bytes {
-        let span = |trace: u8| Span {
-            trace_id: vec![trace + 1; 16],
-            span_id: vec![1; 8],
-            name: "n".repeat(name_bytes),
-            ..Span::default()
-        };
-        let scope_spans = ScopeSpans { spans: (0..traces).map(span).collect(), ..ScopeSpans::default() };
-        let resource_spans = ResourceSpans { scope_spans: vec![scope_spans], ..ResourceSpans::default() };
-        ExportTraceServiceRequest { resource_spans: vec![resource_spans] }.encode_to_vec().into()
-    }
-
-    fn slicing(body: Bytes, budget: &Budget) -> Slicing {
-        Slicing {
-            tenant: TenantId::single(),
-            debug: Arc::new(SpanDebug::new(&Config::default(), &Registry::new())),
-            body,
-            reservation: reservation(budget),
-            record: Record { tenant: Bytes::from_static(b"t"), ..Record::default() },
-            skip_metrics: true,
-            max_attribute_bytes: 2048,
-            budget: budget.clone(),
-        }
-    }
-
-    #[test]
-    fn a_request_above_the_record_limit_is_split_between_traces_and_keeps_its_mark() {
-        let budget = Budget::new(1 << 20, Duration::from_secs(1));
-        let work = slicing(request(10, 1000), &budget);
-        let sliced = slicer::slice(&work.body, &slicer::Limits { max_attribute_bytes: 0 }).unwrap();
-        let records = work.records(&sliced, 3500).unwrap();
-        assert_eq!(records.len(), 4);
-        let mut ids = Vec::new();
-        for (record, permit) in &records {
-            assert!(record.value.len() <= 3500);
-            assert!(permit.bytes() >= record.charged_bytes());
-            let push = PushBytesRequest::decode(record.value.clone()).unwrap();
-            assert!(push.skip_metrics_generation);
-            assert_eq!(push.ids.len(), push.traces.len());
-            ids.extend(push.ids);
-        }
-        assert_eq!(ids, (1..=10).map(|trace| vec![trace; 16]).collect::<Vec<_>>());
-        drop(records);
-        assert_eq!(budget.used_bytes(), 0);
-    }
-
-    #[test]
-    fn a_trace_above_the_record_limit_is_refused_for_good() {
-        let budget = Budget::new(1 << 20, Duration::from_secs(1));
-        let work = slicing(request(1, 1000), &budget);
-        let sliced = slicer::slice(&work.body, &slicer::Limits { max_attribute_bytes: 0 }).unwrap();
-        assert!(matches!(work.records(&sliced, 900), Err(PrepareError::TraceTooLarge { .. })));
-    }
-
-    #[test]
-    fn records_take_their_permit_before_their_memory() {
-        let budget = Budget::new(1000, Duration::from_secs(1));
-        let _other = budget.acquire(1).unwrap();
-        assert!(matches!(slicing(request(3, 1000), &budget).run(), Err(PrepareError::Overloaded(_))));
-    }
 
     #[test]
     fn errors_of_the_log_become_what_the_client_can_do() {

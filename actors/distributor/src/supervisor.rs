@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vivace_log::{Log, Partition, Progress};
+use vivace_log::{Log, Progress};
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::tls::{Tls, TlsError};
 use vivace_runtime::{
@@ -29,7 +29,8 @@ use crate::limits::TenantLimits;
 use crate::metrics::Metrics;
 use crate::otlp_grpc::OtlpGrpc;
 use crate::otlp_http::OtlpHttp;
-use crate::push::Pusher;
+use crate::partitions::Partitions;
+use crate::push::{MAX_RECORD_BYTES, Pusher};
 use crate::receiver::{Answers, ConnectionOptions, Listening, Receiver};
 use crate::tenant::Tenancy;
 
@@ -48,8 +49,10 @@ pub struct Wiring {
     /// Where records go. Its budget bounds all requests of this distributor, from their first byte until they are durable; it
     /// must hold at least four of the largest requests.
     pub log: Arc<dyn Log>,
-    /// The partition that is written to.
-    pub partition: Partition,
+    /// Which partition a trace is written to.
+    pub partitions: Arc<dyn Partitions>,
+    /// What one record may hold, [`MAX_RECORD_BYTES`](crate::MAX_RECORD_BYTES) at most; larger requests are split between traces.
+    pub max_record_bytes: usize,
     /// The consumer whose progress an acknowledgement waits for, where it runs in this process. `None`: durable is enough.
     pub progress: Option<Progress>,
     /// Time.
@@ -116,7 +119,8 @@ impl Distributor {
             multitenancy,
             limits,
             log,
-            partition,
+            partitions,
+            max_record_bytes,
             progress,
             clock,
             rng,
@@ -132,7 +136,8 @@ impl Distributor {
             limits: Arc::clone(&limits),
             admission: admission.mailbox(),
             log,
-            partition,
+            partitions,
+            max_record_bytes: max_record_bytes.min(MAX_RECORD_BYTES),
             progress,
             clock,
             rng: Mutex::new(rng),

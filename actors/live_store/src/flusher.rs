@@ -1,6 +1,7 @@
 //! Flusher: turns one cut into blocks, one a tenant, and makes them known.
 //!
-//! Consumes `Flush`, answers `Flushed` when every block of the cut is durable in the object store and on the blocklist.
+//! Consumes `Flush`, answers `Flushed` when every block of the cut is durable: in the object store and on the blocklist, or on the
+//! own disk.
 //! Mailbox 2: a message pins one cut, at most one full head. Encoding runs on the compute pool.
 //! On restart: nothing is kept; the owner asks again. A block's id follows from the cut, so a repeated attempt writes the
 //! same block, and one that is there already is not written again.
@@ -9,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tonic::Status;
-use uuid::Uuid;
 use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply};
 use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Part, Reply, Serve};
@@ -25,12 +25,25 @@ use crate::state::{Cut, TenantCut, TraceParts};
 const PUBLISH_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A cut to be made durable.
-pub(crate) struct Flush(pub(crate) Arc<Cut>);
+pub(crate) struct Flush {
+    pub(crate) cut: Arc<Cut>,
+    /// What the ids of its blocks are made from, beside the cut: never the same for cuts of other content.
+    pub(crate) source: Arc<str>,
+}
 
-/// Every block of the cut is durable and published.
+/// Every block of the cut is durable and, where others read it, published.
 #[derive(Debug)]
 pub(crate) struct Flushed {
-    pub(crate) blocks: Vec<(TenantId, Uuid)>,
+    pub(crate) blocks: Vec<Written>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) tenant: TenantId,
+    pub(crate) meta: BlockMeta,
+    /// Time of the last record that went into it, unix milliseconds.
+    pub(crate) until_ms: i64,
 }
 
 /// The part: its parts are handles, so it has no state to lose.
@@ -39,8 +52,8 @@ pub(crate) struct Flusher {
     pub(crate) backend: Backend,
     pub(crate) compute: Compute,
     pub(crate) limits: Arc<dyn Limits>,
-    pub(crate) publish: Endpoint<BlockPublished, BlockPublishedReply>,
-    pub(crate) log_id: String,
+    /// Nobody is told of blocks on the own disk.
+    pub(crate) publish: Option<Endpoint<BlockPublished, BlockPublishedReply>>,
     pub(crate) partition: u32,
     pub(crate) row_group_bytes: u64,
     pub(crate) bloom: BloomSpec,
@@ -49,13 +62,15 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    async fn flush(self, cut: Arc<Cut>) -> Result<Flushed, Status> {
+    async fn flush(self, Flush { cut, source }: Flush) -> Result<Flushed, Status> {
         let mut blocks = Vec::new();
-        for (index, TenantCut { tenant, .. }) in cut.tenants.iter().enumerate() {
-            for meta in self.blocks(&cut, index).await? {
-                blocks.push((tenant.clone(), meta.block_id));
-                let news = BlockPublished { tenant: meta.tenant_id.clone(), meta_json: meta.to_json().into() };
-                self.publish.call(news, Deadline::after(PUBLISH_DEADLINE)).await?;
+        for (index, TenantCut { tenant, received_ms, .. }) in cut.tenants.iter().enumerate() {
+            for meta in self.blocks(&cut, &source, index).await? {
+                if let Some(publish) = &self.publish {
+                    let news = BlockPublished { tenant: meta.tenant_id.clone(), meta_json: meta.to_json().into() };
+                    publish.call(news, Deadline::after(PUBLISH_DEADLINE)).await?;
+                }
+                blocks.push(Written { tenant: tenant.clone(), meta, until_ms: received_ms.1 });
             }
         }
         Ok(Flushed { blocks })
@@ -63,12 +78,12 @@ impl Flusher {
 
     /// Writes one tenant's blocks, unless an earlier attempt has. There is more than one only if a trace is too large for
     /// one row: what is left of it goes into the next block.
-    async fn blocks(&self, cut: &Arc<Cut>, index: usize) -> Result<Vec<BlockMeta>, Status> {
+    async fn blocks(&self, cut: &Arc<Cut>, source: &str, index: usize) -> Result<Vec<BlockMeta>, Status> {
         let tenant = &cut.tenants[index].tenant;
         let mut metas = Vec::new();
         let mut rest: Option<Vec<TraceParts>> = None;
         for number in 0.. {
-            let id = cut.id.block_id(&self.log_id, self.partition, tenant, number);
+            let id = cut.id.block_id(source, self.partition, tenant, number);
             let mut spec = BlockSpec::new(tenant.as_str(), id, DedicatedColumns(self.limits.dedicated_columns(tenant)));
             spec.row_group_bytes = self.row_group_bytes;
             spec.bloom = self.bloom;
@@ -151,7 +166,7 @@ impl Part for Flusher {}
 impl Serve<Flush> for Flusher {
     type Reply = Flushed;
 
-    fn serve(&mut self, Flush(cut): Flush, _cx: &mut Cx<Self>) -> Reply<Flushed> {
-        Reply::later(self.clone().flush(cut))
+    fn serve(&mut self, flush: Flush, _cx: &mut Cx<Self>) -> Reply<Flushed> {
+        Reply::later(self.clone().flush(flush))
     }
 }

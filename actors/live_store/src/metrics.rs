@@ -22,6 +22,140 @@ pub(crate) struct Metrics {
     completion_bytes: Histogram,
     discarded: Family<Counter, 2>,
     quarantined: Counter,
+    completion_retries: Counter,
+    queue_length: Gauge,
+    back_pressure_seconds: Family<Counter, 1>,
+    back_pressure_duration: Histogram,
+    records_processed: Family<Counter, 1>,
+    records_dropped: Family<Counter, 2>,
+    inspected: Family<Counter, 2>,
+}
+
+/// What a live-store of its own process counts in addition.
+#[derive(Clone)]
+pub(crate) struct LocalMetrics {
+    owned: Family<Gauge, 2>,
+    ready: Gauge,
+    catch_up: Gauge,
+    cleared: Family<Counter, 1>,
+    lagged: Family<Counter, 1>,
+    lag_records: Family<Gauge, 2>,
+    lag_seconds: Family<Gauge, 2>,
+    copies: Counter,
+    lost: Counter,
+    blocks: Gauge,
+    commit_failures: Counter,
+}
+
+/// Whose lag it is.
+#[derive(Clone)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) partition: String,
+}
+
+impl LocalMetrics {
+    pub(crate) fn register(registry: &Registry) -> Self {
+        let lag = ["group", "partition"];
+        Self {
+            owned: registry.gauges(
+                "tempo_live_store_partition_owned",
+                "1 while the partition is owned. zone: the consumer group, as in Tempo",
+                ["partition", "zone"],
+            ),
+            ready: registry.gauge("tempo_live_store_ready", "1 while the live-store is ready"),
+            catch_up: registry.gauge(
+                "tempo_live_store_catch_up_duration_seconds",
+                "Time from the start of the consumer until it was ready",
+            ),
+            cleared: registry.counters(
+                "tempo_live_store_blocks_cleared_total",
+                "Local blocks removed because their time was over. block_type: complete",
+                ["block_type"],
+            ),
+            lagged: registry.counters(
+                "tempo_live_store_lagged_requests_total",
+                "Requests whose answer may miss what is in the log already. route: SearchRecent, QueryRange",
+                ["route"],
+            ),
+            lag_records: registry.gauges(
+                "tempo_ingest_group_partition_lag",
+                "Records between a group's committed offset and the end of the partition, by group and partition",
+                lag,
+            ),
+            lag_seconds: registry.gauges(
+                "tempo_ingest_group_partition_lag_seconds",
+                "Age of the last consumed record when it was consumed, 0 when all is committed, by group and partition",
+                lag,
+            ),
+            copies: registry.counter(
+                "vivace_live_store_duplicate_records_total",
+                "Records that a producer had written before; each counts once",
+            ),
+            lost: registry.counter(
+                "vivace_live_store_lost_records_total",
+                "Offsets that the log had removed before they were read",
+            ),
+            blocks: registry
+                .gauge("vivace_live_store_local_blocks", "Complete blocks on the own disk that are queried"),
+            commit_failures: registry.counter(
+                "vivace_live_store_failed_commits_total",
+                "Commits of the group's offset that failed and are repeated",
+            ),
+        }
+    }
+
+    pub(crate) fn owns(&self, group: &Group, owns: bool) {
+        self.owned.with([&group.partition, &group.name]).set(f64::from(u8::from(owns)));
+    }
+
+    pub(crate) fn ready(&self, took: Option<Duration>) {
+        self.ready.set(f64::from(u8::from(took.is_some())));
+        if let Some(took) = took {
+            self.catch_up.set(took.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn cleared(&self) {
+        self.cleared.with(["complete"]).inc();
+    }
+
+    pub(crate) fn lagged(&self, route: &str) {
+        self.lagged.with([route]).inc();
+    }
+
+    pub(crate) fn lag(&self, group: &Group, records: Option<u64>, time: Option<Duration>) {
+        let labels = [group.name.as_str(), group.partition.as_str()];
+        if let Some(records) = records {
+            #[expect(clippy::cast_precision_loss, reason = "a number of records in a gauge")]
+            self.lag_records.with(labels).set(records as f64);
+        }
+        if let Some(time) = time {
+            self.lag_seconds.with(labels).set(time.as_secs_f64());
+        }
+    }
+
+    /// The partition is not consumed any more.
+    pub(crate) fn forget_lag(&self, group: &Group) {
+        self.lag_records.remove([&group.name, &group.partition]);
+        self.lag_seconds.remove([&group.name, &group.partition]);
+    }
+
+    pub(crate) fn copy(&self) {
+        self.copies.inc();
+    }
+
+    pub(crate) fn lost(&self, records: u64) {
+        self.lost.add(records);
+    }
+
+    pub(crate) fn blocks(&self, blocks: usize) {
+        self.blocks.set_count(blocks);
+    }
+
+    pub(crate) fn commit_failed(&self) {
+        self.commit_failures.inc();
+    }
 }
 
 impl Metrics {
@@ -44,7 +178,7 @@ impl Metrics {
             closing: registry.gauge("vivace_live_store_cuts_waiting", "Cuts whose blocks are not durable yet"),
             blocks_cut: registry.counters(
                 "tempo_live_store_blocks_cut_total",
-                "Cuts made. reason: due, immediate (shutdown)",
+                "Cuts made. reason: max_block_duration, max_block_bytes (of all tenants, or max_live_traces_bytes of one), immediate (shutdown)",
                 ["reason"],
             ),
             blocks_completed: registry.counter("tempo_live_store_blocks_completed_total", "Blocks written"),
@@ -71,6 +205,39 @@ impl Metrics {
                 "vivace_live_store_quarantined_records_total",
                 "Records set aside because they panicked their consumer or cannot be decoded, and damaged ranges of the log",
             ),
+            completion_retries: registry.counter(
+                "tempo_live_store_completion_retries_total",
+                "Attempts to write the blocks of a cut that follow a failed one",
+            ),
+            queue_length: registry.gauge(
+                "tempo_live_store_complete_queue_length",
+                "Cuts whose blocks are not durable yet",
+            ),
+            back_pressure_seconds: registry.counters(
+                "tempo_live_store_back_pressure_seconds_total",
+                "Time during which the log was not read on. reason: waiting_for_wal (cuts wait for their blocks and the head is full)",
+                ["reason"],
+            ),
+            back_pressure_duration: registry.histogram(
+                "tempo_live_store_back_pressure_duration_seconds",
+                "Length of each such wait",
+                &Buckets::seconds(),
+            ),
+            records_processed: registry.counters(
+                "tempo_live_store_records_processed_total",
+                "Records of the log that were filed",
+                ["tenant"],
+            ),
+            records_dropped: registry.counters(
+                "tempo_live_store_records_dropped_total",
+                "Records of the log that were not filed. reason: too_old, decoding_failed",
+                ["tenant", "reason"],
+            ),
+            inspected: registry.counters(
+                "tempo_live_store_query_inspected_bytes_total",
+                "Bytes looked at for queries. op: search, search_tags, search_tag_values, trace_by_id, query_range",
+                ["tenant", "op"],
+            ),
         }
     }
 
@@ -89,10 +256,30 @@ impl Metrics {
         }
         self.head_bytes.set_count(state.head_bytes());
         self.closing.set_count(state.closing().len());
+        self.queue_length.set_count(state.closing().len());
     }
 
-    pub(crate) fn cut(&self, everything: bool) {
-        self.blocks_cut.with([if everything { "immediate" } else { "due" }]).inc();
+    pub(crate) fn processed(&self, tenant: &TenantId) {
+        self.records_processed.with([tenant.as_str()]).inc();
+    }
+
+    /// `tenant` as the record has it: what cannot be one is not shown.
+    pub(crate) fn dropped(&self, tenant: &[u8], reason: &str) {
+        let tenant = std::str::from_utf8(tenant).ok().filter(|text| TenantId::parse(text).is_ok());
+        self.records_dropped.with([tenant.unwrap_or_default(), reason]).inc();
+    }
+
+    pub(crate) fn waited(&self, time: Duration) {
+        self.back_pressure_seconds.with(["waiting_for_wal"]).add_f64(time.as_secs_f64());
+        self.back_pressure_duration.observe_duration(time);
+    }
+
+    pub(crate) fn inspected(&self, tenant: &str, op: &str, bytes: u64) {
+        self.inspected.with([tenant, op]).add(bytes);
+    }
+
+    pub(crate) fn cut(&self, why: &'static str) {
+        self.blocks_cut.with([why]).inc();
     }
 
     pub(crate) fn flushed(&self, took: Duration, bytes: u64) {
@@ -102,8 +289,10 @@ impl Metrics {
         self.completion_bytes.observe(bytes as f64);
     }
 
+    /// An attempt has failed; another follows.
     pub(crate) fn flush_failed(&self) {
         self.failed_completions.inc();
+        self.completion_retries.inc();
     }
 
     pub(crate) fn quarantined(&self, records: u64) {

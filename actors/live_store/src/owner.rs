@@ -1,11 +1,17 @@
 //! Owner: follows one partition of the log, holds what no block covers yet, decides cuts.
 //!
-//! Owns the partition's state and its ledger. Consumes records (from the log) and look-ups (`Find`, `Collect`); emits
-//! cuts to the flusher and its progress to whoever acknowledges. Mailbox: look-ups only, each a few hundred bytes; data
-//! is bounded by not reading on while two cuts wait for their blocks and the head is full.
-//! On restart: the ledger says where to replay from; nothing is answered before the replay has reached the end of the log.
+//! Owns the partition's state and its ledger, in a process of its own also which local blocks count and how far it lags. Consumes
+//! records (from the log) and look-ups (`Find`, `Collect`); emits cuts to the flusher and its progress: to whoever acknowledges, or
+//! to the consumer group. Mailbox: look-ups only, each a few hundred bytes; data is bounded by not reading on while two cuts wait
+//! for their blocks and the head is full.
+//! On restart: the ledger says where to replay from. Beside its log nothing is answered before the replay has reached the end; in
+//! its own process answers say what is still missing.
 
-use std::collections::{BTreeSet, VecDeque};
+mod apply;
+mod follow;
+mod local;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,24 +20,22 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use uuid::Uuid;
-use vivace_log::{Batch, Entry, Error as LogError, Log, Offset, Progress, Reader};
-use vivace_protocol::push_bytes::PushBytes;
+use vivace_log::{Log, Offset, Progress, Quarantine, Reader};
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::{Clock, Cx, Deadline, Failure, Mailbox, Part, Reply, Serve};
 
-use crate::flusher::{Flush, Flushed};
+use self::local::LocalState;
+pub(crate) use self::local::{LocalHome, Times};
+use crate::flusher::{Flush, Flushed, Written};
 use crate::ledger_file::LedgerFile;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::quarantine::Quarantine;
-use crate::state::{Applied, Cut, CutId, Ledger, Partition, Rules, Snapshot, TraceLimits};
+use crate::shelf::ShelfBlock;
+use crate::standing::Standing;
+use crate::state::{Copies, Cut, CutId, Ledger, Partition, Rules, Snapshot};
 
-/// Bytes taken from the log at once: enough for a burst of requests, little against a head.
-const READ_BYTES: usize = 4 << 20;
 /// So many cuts may wait for their blocks; beyond, reading stops when the head is full too.
 const MAX_CLOSING: usize = 2;
-/// The log is asked again this long after a failed read.
-const READ_RETRY: Duration = Duration::from_millis(500);
 /// A block that could not be written is tried again after this long.
 const FLUSH_RETRY: Duration = Duration::from_secs(2);
 /// A cut is flushed within this time or tried again; an hour stands for "as long as it takes".
@@ -44,9 +48,7 @@ pub type ApplyHook = Arc<dyn Fn(u64, &[u8]) + Send + Sync>;
 
 /// Everything that outlives one generation of the owner.
 pub(crate) struct Shared {
-    pub(crate) log: Arc<dyn Log>,
     pub(crate) partition: vivace_log::Partition,
-    pub(crate) progress: Progress,
     pub(crate) ledger: LedgerFile,
     pub(crate) rules: Rules,
     pub(crate) check_period: Duration,
@@ -54,6 +56,13 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Quarantine,
     pub(crate) metrics: Metrics,
     pub(crate) hook: Option<ApplyHook>,
+    pub(crate) home: Home,
+}
+
+/// Where the log is and blocks go.
+pub(crate) enum Home {
+    Bucket { log: Arc<dyn Log>, progress: Progress },
+    Local(Box<LocalHome>),
 }
 
 /// All pieces of one trace.
@@ -62,15 +71,25 @@ pub(crate) struct Find {
     pub(crate) id: TraceId,
 }
 
+/// What is at hand of it, and the blocks that may hold more, all of one moment.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) parts: Vec<Bytes>,
+    pub(crate) blocks: Vec<Arc<ShelfBlock>>,
+    pub(crate) standing: Standing,
+}
+
 /// Everything of one tenant.
 pub(crate) struct Collect {
     pub(crate) tenant: TenantId,
 }
 
-/// A tenant's data at one moment.
+/// A tenant's data at one moment: no span is in both parts.
 #[derive(Debug)]
 pub(crate) struct Collected {
     pub(crate) snapshot: Snapshot,
+    pub(crate) blocks: Vec<Arc<ShelfBlock>>,
+    pub(crate) standing: Standing,
     pub(crate) at: Instant,
 }
 
@@ -95,18 +114,28 @@ pub(crate) struct Owner {
     flusher: Mailbox<Flush, Flushed>,
     state: Partition,
     ledger: Ledger,
+    copies: Copies,
+    /// Absent until it was reached.
+    log: Option<Arc<dyn Log>>,
+    /// What the ids of blocks are made from, beside the cut.
+    source: Arc<str>,
     /// Absent while a read is on its way.
     reader: Option<Box<dyn Reader>>,
-    /// Numbers of cuts whose blocks are durable while an older one's are not.
-    durable: BTreeSet<u64>,
+    /// Counts the readers: what an earlier one brings is not wanted.
+    readers: u64,
     /// The latest blocks, for readers that evaluate a snapshot meanwhile.
     published: VecDeque<(TenantId, Uuid, Instant)>,
+    /// Since when the log is not read on because there is no room.
+    waits_since: Option<Instant>,
+    /// Only in its own process.
+    local: Option<Box<LocalState>>,
     draining: Option<oneshot::Sender<()>>,
     last_error: Option<String>,
 }
 
 impl Owner {
-    /// Reads the ledger and replays the log. Everything that the log holds is applied when this returns.
+    /// Reads the ledger. Beside its log, everything that the log holds is applied when this returns; in its own process the local
+    /// blocks are at hand then, and the log is still to be reached.
     pub(crate) async fn build(
         shared: Arc<Shared>,
         flusher: Mailbox<Flush, Flushed>,
@@ -116,130 +145,75 @@ impl Owner {
             tracing::error!(offset, "record set aside: its consumer panicked twice on it");
             shared.metrics.quarantined(1);
         }
-        let mut ledger = shared.ledger.read().await?;
-        shared.quarantine.restore(&ledger.quarantined);
-        let bounds = shared.log.bounds(shared.partition).await?;
-        if ledger.replay_from < bounds.earliest.0 {
-            tracing::error!(
-                wanted = ledger.replay_from,
-                earliest = bounds.earliest.0,
-                "the log begins after what is still needed: records between were removed by someone else"
-            );
-            ledger.replay_from = bounds.earliest.0;
-            ledger.covered = ledger.covered.max(bounds.earliest.0);
+        match &shared.home {
+            Home::Bucket { .. } => Self::replay(shared, flusher, clock).await,
+            Home::Local(_) => Self::build_local(shared, flusher, clock).await,
         }
-        if ledger.covered > bounds.end.0 {
-            return Err(Failure::new(format!(
-                "the ledger {} covers offsets below {}, but the log ends at {}: they do not belong together",
-                shared.ledger.path().display(),
-                ledger.covered,
-                bounds.end.0
-            )));
-        }
-        shared.progress.publish(Offset(ledger.replay_from));
-        let mut state = Partition::recover(shared.rules.clone(), &ledger).map_err(Failure::new)?;
-        let mut reader = shared.log.reader(shared.partition, Offset(ledger.replay_from))?;
-        let from = clock.now();
-        while state.next() < bounds.end.0 {
-            let batch = reader.next(READ_BYTES).await?;
-            apply(&shared, &mut state, batch)?;
-            // Replay is control work on an arbiter that others may share.
-            tokio::task::yield_now().await;
-        }
-        // Offsets burnt at the end of the log may lie between the last record and a pending cut's end.
-        while state.repeat_cut().map_err(Failure::new)?.is_some() {}
-        let replayed = bounds.end.0.saturating_sub(ledger.replay_from);
-        if replayed > 0 {
-            let took = clock.now().saturating_duration_since(from);
-            tracing::info!(records = replayed, bytes = state.head_bytes(), ?took, "replayed the log");
-        }
-        shared.progress.publish(reader.position());
+    }
+
+    /// An owner at the place that the ledger says.
+    fn at(shared: Arc<Shared>, flusher: Mailbox<Flush, Flushed>, ledger: Ledger) -> Result<Self, Failure> {
         Ok(Self {
+            state: Partition::recover(shared.rules.clone(), &ledger).map_err(Failure::new)?,
+            copies: Copies::recover(&ledger),
             shared,
             flusher,
-            state,
             ledger,
-            reader: Some(reader),
-            durable: BTreeSet::new(),
+            log: None,
+            source: "".into(),
+            reader: None,
+            readers: 0,
             published: VecDeque::new(),
+            waits_since: None,
+            local: None,
             draining: None,
             last_error: None,
         })
     }
 
-    /// Starts the next read, unless one is on its way or there is no room for what it would bring.
-    fn read(&mut self, cx: &mut Cx<Self>) {
-        if self.state.closing().len() >= MAX_CLOSING && self.state.is_full() {
-            return;
-        }
-        let Some(mut reader) = self.reader.take() else { return };
-        let next = async move {
-            let batch = reader.next(READ_BYTES).await;
-            (reader, batch)
-        };
-        cx.spawn(next, |owner, (reader, batch), cx| {
-            owner.reader = Some(reader);
-            match batch {
-                Ok(batch) => owner.on_batch(batch, cx),
-                Err(LogError::Closed) => {}
-                Err(error) => {
-                    tracing::error!(%error, "read the log");
-                    owner.last_error = Some(error.to_string());
-                    if error.is_retryable() {
-                        cx.after(READ_RETRY, Self::read);
-                    } else {
-                        cx.fail(error);
-                    }
-                }
-            }
-        });
-    }
-
-    fn on_batch(&mut self, batch: Batch, cx: &mut Cx<Self>) {
-        let end = batch.end;
-        if let Err(failure) = apply(&self.shared, &mut self.state, batch) {
-            return cx.fail(failure);
-        }
-        self.shared.progress.publish(end);
-        self.cut_if_due(cx);
-        self.read(cx);
-    }
-
     fn cut_if_due(&mut self, cx: &mut Cx<Self>) {
-        let now_ms = unix_ms(cx);
-        if self.state.closing().len() < MAX_CLOSING && self.state.cut_due(now_ms) {
-            self.cut(now_ms, false, cx);
+        let now_ms = self.cutting_time(unix_ms(cx));
+        if self.state.closing().len() < MAX_CLOSING
+            && let Some(why) = self.state.cut_due(now_ms)
+            && (self.state.is_full() || !self.is_catching_up(unix_ms(cx)))
+        {
+            self.cut(now_ms, why, cx);
         }
         self.shared.metrics.live(&self.state);
     }
 
-    fn cut(&mut self, now_ms: i64, everything: bool, cx: &mut Cx<Self>) {
-        let Some(cut) = self.state.cut(now_ms, everything) else { return };
-        tracing::debug!(first = cut.id.first, end = cut.id.end, bytes = cut.bytes, "cut");
-        self.shared.metrics.cut(everything);
-        self.ledger.begin(&cut);
-        self.close(cut, cx);
+    fn cut(&mut self, now_ms: i64, why: &'static str, cx: &mut Cx<Self>) {
+        let Some(cut) = self.state.cut(now_ms, why == IMMEDIATE) else { return };
+        tracing::debug!(first = cut.id.first, end = cut.id.end, bytes = cut.bytes, why, "cut");
+        self.shared.metrics.cut(why);
+        self.ledger.begin(&cut, &self.copies);
+        match &self.shared.home {
+            Home::Bucket { .. } => self.close(cut, cx),
+            Home::Local(_) => self.flush(cut, cx),
+        }
     }
 
     /// The decision goes to disk before the first block is written; only then is the cut flushed.
     fn close(&mut self, cut: Arc<Cut>, cx: &mut Cx<Self>) {
         let saved = self.save();
         cx.spawn(saved, move |owner, saved, cx| match saved {
-            Ok(()) => owner.flush(cut, cx),
+            Ok(_) => owner.flush(cut, cx),
             Err(status) => {
-                owner.problem("write the ledger", &status);
+                owner.problem("write the ledger", status.message());
                 cx.after(FLUSH_RETRY, move |owner, cx| owner.close(cut, cx));
             }
         });
     }
 
     fn flush(&mut self, cut: Arc<Cut>, cx: &mut Cx<Self>) {
-        let (flusher, shared) = (self.flusher.clone(), Arc::clone(&cut));
-        let flushed = async move { flusher.ask(Flush(shared), Deadline::after(FLUSH_DEADLINE)).await };
+        let (flusher, source, shared) = (self.flusher.clone(), Arc::clone(&self.source), Arc::clone(&cut));
+        let flush = Flush { cut: shared, source };
+        let flushed = async move { flusher.ask(flush, Deadline::after(FLUSH_DEADLINE)).await };
         cx.spawn(flushed, move |owner, flushed, cx| match flushed {
+            Ok(Flushed { blocks }) if owner.local.is_some() => owner.on_shelved(cut.id, blocks, cx),
             Ok(Flushed { blocks }) => owner.on_flushed(cut.id, blocks, cx),
             Err(status) => {
-                owner.problem("write a block", &status);
+                owner.problem("write a block", status.message());
                 owner.shared.metrics.flush_failed();
                 cx.after(FLUSH_RETRY, move |owner, cx| owner.flush(cut, cx));
             }
@@ -247,118 +221,64 @@ impl Owner {
     }
 
     /// The blocks are durable and published: queries find them there, so the slices go.
-    fn on_flushed(&mut self, id: CutId, blocks: Vec<(TenantId, Uuid)>, cx: &mut Cx<Self>) {
+    fn on_flushed(&mut self, id: CutId, blocks: Vec<Written>, cx: &mut Cx<Self>) {
         let now = cx.clock().now();
-        self.published.extend(blocks.into_iter().map(|(tenant, block)| (tenant, block, now)));
+        self.published.extend(blocks.into_iter().map(|block| (block.tenant, block.meta.block_id, now)));
         let surplus = self.published.len().saturating_sub(REMEMBERED_BLOCKS);
         self.published.drain(..surplus);
-        self.durable.insert(id.number);
-        let reclaim = self.ledger.complete(&self.durable);
-        let waiting = self.ledger.pending.first().map_or(u64::MAX, |cut| cut.id.number);
-        self.durable.retain(|number| *number >= waiting);
+        let reclaim = self.ledger.complete(id.number, Vec::new());
         self.state.published(id);
         self.last_error = None;
-        let (saved, shared) = (self.save(), Arc::clone(&self.shared));
+        let (saved, log, partition) = (self.save(), self.log.clone(), self.shared.partition);
         cx.spawn(
             async move {
                 saved.await?;
-                let reclaimed = shared.log.reclaim(shared.partition, Offset(reclaim)).await;
+                let Some(log) = log else { return Ok(()) };
+                let reclaimed = log.reclaim(partition, Offset(reclaim)).await;
                 reclaimed.map_err(|e| tonic::Status::unavailable(e.to_string()))
             },
             |owner, result, _| {
                 // Nothing is lost: the next cut says the same again, and a restart finds the blocks.
                 if let Err(status) = result {
-                    owner.problem("reclaim the log", &status);
+                    owner.problem("reclaim the log", status.message());
                 }
-                owner.finish_drain();
+                if owner.state.closing().is_empty() {
+                    owner.drained();
+                }
             },
         );
         self.read(cx);
     }
 
-    fn save(&mut self) -> impl Future<Output = Result<(), tonic::Status>> + use<> {
+    /// Writes the ledger; gives where a replay from it starts.
+    fn save(&mut self) -> impl Future<Output = Result<u64, tonic::Status>> + use<> {
         self.ledger.quarantined = self.shared.quarantine.entries();
-        self.shared.ledger.write(&self.ledger)
+        let write = match &self.shared.home {
+            Home::Bucket { .. } => self.shared.ledger.write(&self.ledger),
+            Home::Local(_) => self.shared.ledger.write(&self.ledger.without_pending()),
+        };
+        let replay_from = self.ledger.replay_from;
+        async move { write.await.map(|()| replay_from) }
     }
 
-    fn problem(&mut self, what: &str, status: &tonic::Status) {
-        tracing::warn!(error = status.message(), "{what}");
-        self.last_error = Some(format!("{what}: {}", status.message()));
+    fn problem(&mut self, what: &str, error: &str) {
+        tracing::warn!(error, "{what}");
+        self.last_error = Some(format!("{what}: {error}"));
     }
 
-    fn finish_drain(&mut self) {
-        if self.state.closing().is_empty()
-            && let Some(done) = self.draining.take()
-        {
+    fn drained(&mut self) {
+        if let Some(done) = self.draining.take() {
             // Nobody waits any more when the drain's deadline has passed.
             done.send(()).ok();
         }
     }
 }
 
+/// The reason of cuts that leave nothing behind.
+const IMMEDIATE: &str = "immediate";
+
 fn unix_ms(cx: &Cx<Owner>) -> i64 {
     i64::try_from(cx.clock().unix().as_millis()).unwrap_or(i64::MAX)
-}
-
-/// Files a batch. Makes the cuts of an earlier run again at the offsets where it made them.
-fn apply(shared: &Shared, state: &mut Partition, batch: Batch) -> Result<(), Failure> {
-    for skipped in &batch.skipped {
-        tracing::error!(
-            path = %skipped.path.display(),
-            position = skipped.position,
-            bytes = skipped.bytes,
-            reason = skipped.reason,
-            "the log is damaged here; what stood there is lost"
-        );
-        shared.metrics.quarantined(1);
-    }
-    for entry in batch.records {
-        while state.next_repeat().is_some_and(|end| entry.offset.0 >= end) {
-            state.skip(entry.offset.0 - 1);
-            state.repeat_cut().map_err(Failure::new)?;
-        }
-        apply_entry(shared, state, entry);
-    }
-    state.skip(batch.end.0.saturating_sub(1));
-    while state.repeat_cut().map_err(Failure::new)?.is_some() {}
-    Ok(())
-}
-
-fn apply_entry(shared: &Shared, state: &mut Partition, entry: Entry) {
-    let offset = entry.offset.0;
-    if let Some(reason) = shared.quarantine.reason(offset) {
-        tracing::warn!(offset, reason, "record passed over");
-        return state.skip(offset);
-    }
-    let result = shared.quarantine.watch(offset, || {
-        if let Some(hook) = &shared.hook {
-            hook(offset, &entry.record.value);
-        }
-        file(shared, state, entry)
-    });
-    if let Err(reason) = result {
-        tracing::error!(offset, reason, "record set aside: it cannot be decoded");
-        shared.metrics.quarantined(1);
-        shared.quarantine.set_aside(offset, reason);
-        state.skip(offset);
-    }
-}
-
-fn file(shared: &Shared, state: &mut Partition, entry: Entry) -> Result<(), String> {
-    let tenant = std::str::from_utf8(&entry.record.tenant).map_err(|e| format!("its key is no tenant id: {e}"))?;
-    let tenant = TenantId::parse(tenant).map_err(|e| format!("its key is no tenant id: {e}"))?;
-    let push = PushBytes::walk(&entry.record.value).map_err(|error| error.to_string())?;
-    let traces: Vec<(TraceId, Bytes)> = push.iter().cloned().collect();
-    let limits = TraceLimits {
-        max_bytes: shared.limits.max_bytes_per_trace(&tenant),
-        max_live: shared.limits.max_live_traces(&tenant),
-    };
-    let applied: Applied = state.apply(entry.offset.0, entry.record.timestamp_ms, &tenant, traces.into_iter(), limits);
-    for (id, discard, spans) in &applied.discarded {
-        tracing::debug!(%tenant, %id, spans, reason = discard.reason(), ?limits, "spans discarded");
-    }
-    shared.metrics.applied(&tenant, &applied);
-    Ok(())
 }
 
 impl Part for Owner {
@@ -368,16 +288,23 @@ impl Part for Owner {
             self.flush(cut, cx);
         }
         cx.every(self.shared.check_period, Self::cut_if_due);
-        self.read(cx);
+        match &self.shared.home {
+            Home::Bucket { .. } => self.read(cx),
+            Home::Local(_) => self.started_local(cx),
+        }
     }
 
     fn drain(&mut self, cx: &mut Cx<Self>) -> LocalBoxFuture<'static, ()> {
         let (done, finished) = oneshot::channel();
         self.draining = Some(done);
-        // The distributor has drained before us, so the log does not grow any more; what it has and we have not applied
-        // stays in the log for the next start.
-        self.cut(unix_ms(cx), true, cx);
-        self.finish_drain();
+        // Beside its log: the distributor has drained before us, so the log does not grow any more. What the log has and we have
+        // not applied stays there for the next start.
+        self.cut(unix_ms(cx), IMMEDIATE, cx);
+        match &self.shared.home {
+            Home::Bucket { .. } if self.state.closing().is_empty() => self.drained(),
+            Home::Bucket { .. } => {}
+            Home::Local(_) => self.stop_local(cx),
+        }
         async move {
             // A dropped sender means that the part failed meanwhile; what it held is in the log.
             finished.await.ok();
@@ -386,22 +313,30 @@ impl Part for Owner {
     }
 
     fn observe(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut seen = serde_json::json!({
             "next_offset": self.state.next(),
             "head_bytes": self.state.head_bytes(),
             "cuts_waiting_for_blocks": self.state.closing().len(),
             "covered_by_blocks": self.ledger.covered,
             "quarantined": self.shared.quarantine.entries(),
             "last_error": self.last_error,
-        })
+        });
+        if let (Some(local), Some(seen)) = (&self.local, seen.as_object_mut()) {
+            local.observe(&self.ledger, seen);
+        }
+        seen
     }
 }
 
 impl Serve<Find> for Owner {
-    type Reply = Vec<Bytes>;
+    type Reply = Found;
 
-    fn serve(&mut self, find: Find, _cx: &mut Cx<Self>) -> Reply<Vec<Bytes>> {
-        Reply::ok(self.state.find(&find.tenant, &find.id))
+    fn serve(&mut self, find: Find, cx: &mut Cx<Self>) -> Reply<Found> {
+        Reply::ok(Found {
+            parts: self.state.find(&find.tenant, &find.id),
+            blocks: self.shelved(&find.tenant),
+            standing: self.standing(unix_ms(cx)),
+        })
     }
 }
 
@@ -409,7 +344,12 @@ impl Serve<Collect> for Owner {
     type Reply = Collected;
 
     fn serve(&mut self, collect: Collect, cx: &mut Cx<Self>) -> Reply<Collected> {
-        Reply::ok(Collected { snapshot: self.state.snapshot(&collect.tenant), at: cx.clock().now() })
+        Reply::ok(Collected {
+            snapshot: self.state.snapshot(&collect.tenant),
+            blocks: self.shelved(&collect.tenant),
+            standing: self.standing(unix_ms(cx)),
+            at: cx.clock().now(),
+        })
     }
 }
 

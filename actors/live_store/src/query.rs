@@ -1,26 +1,35 @@
 //! Query endpoint: what other components may ask of recent data.
 //!
 //! Consumes the query messages of `protocol/`; asks the owner for look-ups and snapshots, and evaluates on the compute
-//! pool. Mailbox 64: a message is a query text; what it pins is a snapshot of the head's directory.
+//! pool: the head and the closing cuts as one source, then each local block. Mailbox 64: a message is a query text; what it
+//! pins is a snapshot of the head's directory and the open blocks being read.
 //! On restart: nothing is kept. A query that was running ends with UNAVAILABLE and is retried by its asker.
+
+mod blocks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use tonic::Status;
 use uuid::Uuid;
 use vivace_protocol::vivace::{
-    Coverage, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch, SearchJob, TagNamesJob,
-    TagNamesReply, TagValuesJob, TagValuesReply,
+    FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch, SearchJob, TagNamesJob, TagNamesReply,
+    TagValuesJob, TagValuesReply,
 };
-use vivace_protocol::{TenantId, TraceId};
+use vivace_protocol::{TenantId, TraceId, find_trace};
 use vivace_runtime::{Compute, Cx, Deadline, Mailbox, Part, Reply, Serve};
-use vivace_storage::{LiveSource, query as engine};
+use vivace_storage::query::{self as engine, Share};
+use vivace_storage::{LiveSource, may_contain};
 
-use crate::owner::{Collect, Collected, Find, Moved, MovedSince};
+use self::blocks::Missed;
+pub(crate) use self::blocks::Readers;
+use crate::metrics::{LocalMetrics, Metrics};
+use crate::owner::{Collect, Collected, Find, Found, Moved, MovedSince};
+use crate::shelf::ShelfBlock;
+use crate::standing::Standing;
 
 /// The owner answers from memory; it is slow only while it replays.
 const OWNER_DEADLINE: Duration = Duration::from_secs(30);
@@ -28,19 +37,31 @@ const OWNER_DEADLINE: Duration = Duration::from_secs(30);
 /// The part: handles only.
 #[derive(Clone)]
 pub(crate) struct Query {
-    pub(crate) find: Mailbox<Find, Vec<bytes::Bytes>>,
+    pub(crate) find: Mailbox<Find, Found>,
     pub(crate) collect: Mailbox<Collect, Collected>,
     pub(crate) moved: Mailbox<MovedSince, Moved>,
-    /// What the ids of blocks are made from, beside the cut.
-    pub(crate) log_id: String,
+    /// What the ids of published blocks are made from, beside the cut; none where blocks stay on the own disk.
+    pub(crate) log_id: Option<String>,
     pub(crate) partition: u32,
-    pub(crate) compute: Compute,
+    pub(crate) readers: Readers,
+    pub(crate) metrics: Metrics,
+    /// In its own process.
+    pub(crate) local: Option<LocalQueries>,
 }
 
-/// A tenant's recent traces, ready to be read.
+/// What is asked in its own process only.
+#[derive(Clone)]
+pub(crate) struct LocalQueries {
+    pub(crate) metrics: LocalMetrics,
+    /// Searches and metrics whose answer may miss something are refused.
+    pub(crate) fail_on_high_lag: bool,
+}
+
+/// A tenant's recent traces at one moment, ready to be read.
 struct Recent {
     source: LiveSource,
-    coverage: Coverage,
+    blocks: Vec<Arc<ShelfBlock>>,
+    standing: Standing,
     /// When they were.
     at: Instant,
 }
@@ -49,88 +70,174 @@ struct Recent {
 const LEAST_FURTHER_BLOCK_BYTES: usize = 8 << 20;
 
 impl Query {
-    async fn recent(&self, tenant: &str) -> Result<Recent, Status> {
+    fn compute(&self) -> &Compute {
+        &self.readers.compute
+    }
+
+    async fn recent(&self, tenant: &str, start_ns: u64, end_ns: u64) -> Result<Recent, Status> {
         let tenant = tenant_id(tenant)?;
-        let Collected { snapshot, at } =
-            self.collect.ask(Collect { tenant: tenant.clone() }, Deadline::after(OWNER_DEADLINE)).await?;
-        let newest = u64::try_from(snapshot.newest_ms).unwrap_or(0).saturating_mul(1_000_000);
-        let coverage = Coverage { total: 1, read: 1, newest_applied_unix_nano: newest, ..Coverage::default() };
-        let source = self.compute.run(0, move || LiveSource::new(snapshot.into_traces(&tenant))).await?;
-        Ok(Recent { source, coverage, at })
+        let collected = self.collect.ask(Collect { tenant: tenant.clone() }, Deadline::after(OWNER_DEADLINE)).await?;
+        let Collected { snapshot, mut blocks, standing, at } = collected;
+        blocks.retain(|block| block.overlaps(start_ns, end_ns));
+        let source = self.compute().run(0, move || LiveSource::new(snapshot.into_traces(&tenant))).await?;
+        Ok(Recent { source, blocks, standing, at })
+    }
+
+    /// Counts a request whose answer may miss something, and refuses it if so configured: another owner may have it all.
+    fn refuse_lagging(&self, standing: &Standing, end_ns: u64, route: &str) -> Result<(), Status> {
+        let Some(local) = &self.local else { return Ok(()) };
+        let Some(reason) = standing.lagging(end_ns) else { return Ok(()) };
+        local.metrics.lagged(route);
+        if !local.fail_on_high_lag {
+            return Ok(());
+        }
+        let partition = standing.partition;
+        Err(Status::unavailable(format!("partition {partition}: cannot guarantee complete results: {reason}")))
     }
 
     /// The blocks that what was held at an instant has become since, or is about to become. They may hold younger spans as
     /// well, but none that had been acknowledged by then.
     async fn blocks_since(&self, tenant: &str, at: Instant) -> Result<Vec<Uuid>, Status> {
+        let Some(log_id) = &self.log_id else { return Ok(Vec::new()) };
         let tenant = tenant_id(tenant)?;
         let since = MovedSince { tenant: tenant.clone(), at };
         let Moved { closing, published } = self.moved.ask(since, Deadline::after(OWNER_DEADLINE)).await?;
         let cuts = closing.iter().filter(|cut| !cut.traces(&tenant).is_empty());
         let becoming = cuts.flat_map(|cut| {
             let most = u32::try_from(cut.bytes / LEAST_FURTHER_BLOCK_BYTES).unwrap_or(u32::MAX);
-            (0..=most).map(|part| cut.id.block_id(&self.log_id, self.partition, &tenant, part)).collect::<Vec<_>>()
+            (0..=most).map(|part| cut.id.block_id(log_id, self.partition, &tenant, part)).collect::<Vec<_>>()
         });
         Ok(becoming.chain(published).collect())
     }
+
+    async fn find(self, request: FindTraceRequest) -> Result<Batches<FindTraceBatch>, Status> {
+        let tenant = tenant_id(&request.tenant)?;
+        let id = TraceId::from_slice(&request.trace_id)
+            .ok_or_else(|| Status::invalid_argument("a trace id has 16 bytes"))?;
+        let Found { parts, blocks, standing } =
+            self.find.ask(Find { tenant, id }, Deadline::after(OWNER_DEADLINE)).await?;
+        let (missed, op) = (Missed::default(), "trace_by_id");
+        // The filters of all blocks first, in one go: most hold nothing of the trace.
+        let candidates = self.readers.keep(blocks, &missed, move |block| may_contain(block, id)).await?;
+        let (metrics, name) = (self.metrics.clone(), request.tenant);
+        let stored = self.readers.one_by_one(candidates, missed.clone(), move |block| engine::find_trace(block, id));
+        let parts = stream::iter([Ok(parts)]).chain(stored.map(|found| found.map(Vec::from_iter)));
+        let batches = parts.flat_map(move |parts| match parts {
+            Ok(parts) => {
+                let inspected_bytes = parts.iter().map(|part| part.len() as u64).sum();
+                metrics.inspected(&name, op, inspected_bytes);
+                let unreadable = |error| Status::data_loss(format!("recent data of the trace: {error}"));
+                let batches = find_trace::batches(parts).map(move |batch| batch.map_err(unreadable));
+                let size = FindTraceBatch { inspected_bytes, ..FindTraceBatch::default() };
+                stream::iter((inspected_bytes > 0).then_some(Ok(size)).into_iter().chain(batches)).boxed()
+            }
+            Err(status) => stream::iter([Err(status)]).boxed(),
+        });
+        let last = stream::once(async move {
+            let coverage = Some(missed.coverage(standing.coverage(0)));
+            Ok(FindTraceBatch { coverage, ..FindTraceBatch::default() })
+        });
+        Ok(batches.chain(last).boxed())
+    }
+
+    async fn search(self, job: SearchJob) -> Result<Batches<SearchBatch>, Status> {
+        let Recent { source, blocks, standing, .. } =
+            self.recent(&job.tenant, job.start_unix_nano, job.end_unix_nano).await?;
+        self.refuse_lagging(&standing, job.end_unix_nano, "SearchRecent")?;
+        let coverage = standing.coverage(job.end_unix_nano);
+        let (job, ended, missed) = (Arc::new(job), Ended::default(), Missed::default());
+        let shared = Arc::clone(&job);
+        let head = self.compute().run(0, move || engine::search(&source, &shared)).await??;
+        let (shared, share) = (Arc::clone(&job), Share::whole().until(&ended.0));
+        let stored = self
+            .readers
+            .some_at_once(blocks, missed.clone(), move |block| engine::search_block(block, &share, &shared));
+        let metrics = self.metrics.clone();
+        let batches = stream::iter([Ok(head)]).chain(stored).inspect(move |batch: &Result<SearchBatch, Status>| {
+            let seen = batch.as_ref().ok().and_then(|batch| batch.metrics.as_ref());
+            metrics.inspected(&job.tenant, "search", seen.map_or(0, |seen| seen.inspected_bytes));
+        });
+        let last = stream::once(async move {
+            drop(ended);
+            Ok(SearchBatch { coverage: Some(missed.coverage(coverage)), ..SearchBatch::default() })
+        });
+        Ok(batches.chain(last).boxed())
+    }
+
+    async fn metrics(self, job: MetricsJob) -> Result<Batches<MetricsBatch>, Status> {
+        let (start_ns, end_ns) = match (job.after_unix_nano, job.until_unix_nano) {
+            (0, 0) => (job.start_unix_nano, job.end_unix_nano),
+            (after, 0) => (after, job.end_unix_nano),
+            bounds => bounds,
+        };
+        let Recent { source, blocks, standing, at } = self.recent(&job.tenant, start_ns, end_ns).await?;
+        self.refuse_lagging(&standing, end_ns, "QueryRange")?;
+        let coverage = standing.coverage(end_ns);
+        let (job, ended, missed) = (Arc::new(job), Ended::default(), Missed::default());
+        let (shared, flag) = (Arc::clone(&job), Arc::clone(&ended.0));
+        let evaluate = move || engine::metrics(&source, &shared, &|| flag.load(Ordering::Relaxed));
+        let head = self.compute().run(0, evaluate).await??;
+        let (shared, flag) = (Arc::clone(&job), Arc::clone(&ended.0));
+        let stored = self.readers.some_at_once(blocks, missed.clone(), move |block| {
+            engine::metrics_block(block, &Share::whole(), &shared, &|| flag.load(Ordering::Relaxed))
+        });
+        // Asked after the evaluation, so that blocks that were published meanwhile are among them.
+        let held = self.blocks_since(&job.tenant, at).await?;
+        let metrics = self.metrics.clone();
+        let batches = stream::iter([Ok(head)]).chain(stored).inspect(move |batch: &Result<MetricsBatch, Status>| {
+            let seen = batch.as_ref().ok().and_then(|batch| batch.metrics.as_ref());
+            metrics.inspected(&job.tenant, "query_range", seen.map_or(0, |seen| seen.inspected_bytes));
+        });
+        let last = stream::once(async move {
+            drop(ended);
+            let held_block_ids = held.iter().map(Uuid::to_string).collect();
+            Ok(MetricsBatch { coverage: Some(missed.coverage(coverage)), held_block_ids, ..MetricsBatch::default() })
+        });
+        Ok(batches.chain(last).boxed())
+    }
+
+    async fn tag_names(self, job: TagNamesJob) -> Result<TagNamesReply, Status> {
+        let Recent { source, blocks, standing, .. } =
+            self.recent(&job.tenant, job.start_unix_nano, job.end_unix_nano).await?;
+        let (job, missed) = (Arc::new(job), Missed::default());
+        let shared = Arc::clone(&job);
+        let mut replies = vec![self.compute().run(0, move || engine::tag_names(&source, &shared)).await??];
+        let shared = Arc::clone(&job);
+        let mut stored =
+            self.readers.some_at_once(blocks, missed.clone(), move |block| engine::tag_names_block(block, &shared));
+        while let Some(reply) = stored.next().await {
+            replies.push(reply?);
+        }
+        let mut reply = engine::merge_tag_names(replies, job.max_per_scope);
+        self.metrics.inspected(&job.tenant, "search_tags", reply.inspected_bytes);
+        reply.coverage = Some(missed.coverage(standing.coverage(job.end_unix_nano)));
+        Ok(reply)
+    }
+
+    async fn tag_values(self, job: TagValuesJob) -> Result<TagValuesReply, Status> {
+        let Recent { source, blocks, standing, .. } =
+            self.recent(&job.tenant, job.start_unix_nano, job.end_unix_nano).await?;
+        let (job, missed) = (Arc::new(job), Missed::default());
+        let shared = Arc::clone(&job);
+        let mut replies = vec![self.compute().run(0, move || engine::tag_values_of(&source, &shared)).await??];
+        let shared = Arc::clone(&job);
+        let mut stored =
+            self.readers.some_at_once(blocks, missed.clone(), move |block| engine::tag_values_block(block, &shared));
+        while let Some(reply) = stored.next().await {
+            replies.push(reply?);
+        }
+        let mut reply = engine::merge_tag_values(replies, job.max_values);
+        self.metrics.inspected(&job.tenant, "search_tag_values", reply.inspected_bytes);
+        reply.coverage = Some(missed.coverage(standing.coverage(job.end_unix_nano)));
+        Ok(reply)
+    }
 }
+
+/// An answer in several messages.
+type Batches<M> = BoxStream<'static, Result<M, Status>>;
 
 fn tenant_id(text: &str) -> Result<TenantId, Status> {
     TenantId::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
-}
-
-impl Part for Query {}
-
-impl Serve<FindTraceRequest> for Query {
-    type Reply = FindTraceReply;
-
-    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<FindTraceReply> {
-        let find = self.find.clone();
-        Reply::later(async move {
-            let tenant = tenant_id(&request.tenant)?;
-            let id = TraceId::from_slice(&request.trace_id)
-                .ok_or_else(|| Status::invalid_argument("a trace id has 16 bytes"))?;
-            let parts = find.ask(Find { tenant, id }, Deadline::after(OWNER_DEADLINE)).await?;
-            let inspected_bytes = parts.iter().map(|part| part.len() as u64).sum();
-            let coverage = Coverage { total: 1, read: 1, ..Coverage::default() };
-            Ok(FindTraceReply { parts, coverage: Some(coverage), inspected_bytes, profile: None })
-        })
-    }
-}
-
-impl Serve<SearchJob> for Query {
-    type Reply = BoxStream<'static, Result<SearchBatch, Status>>;
-
-    fn serve(&mut self, job: SearchJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
-        let query = self.clone();
-        Reply::later(async move {
-            let recent = query.recent(&job.tenant).await?;
-            let mut batch = query.compute.run(0, move || engine::search(&recent.source, &job)).await??;
-            batch.coverage = Some(recent.coverage);
-            Ok(futures::stream::iter([Ok(batch)]).boxed())
-        })
-    }
-}
-
-impl Serve<MetricsJob> for Query {
-    type Reply = BoxStream<'static, Result<MetricsBatch, Status>>;
-
-    fn serve(&mut self, job: MetricsJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
-        let query = self.clone();
-        Reply::later(async move {
-            let recent = query.recent(&job.tenant).await?;
-            let ended = Ended::default();
-            let flag = Arc::clone(&ended.0);
-            let (tenant, Recent { source, coverage, at }) = (job.tenant.clone(), recent);
-            let evaluate = move || engine::metrics(&source, &job, &|| flag.load(Ordering::Relaxed));
-            let mut batch = query.compute.run(0, evaluate).await??;
-            batch.coverage = Some(coverage);
-            // Asked last, so that blocks that were published meanwhile are among them.
-            let blocks = query.blocks_since(&tenant, at).await?;
-            batch.held_block_ids = blocks.iter().map(Uuid::to_string).collect();
-            drop(ended);
-            Ok(futures::stream::iter([Ok(batch)]).boxed())
-        })
-    }
 }
 
 /// Says to running work that nobody waits for it any more.
@@ -143,17 +250,37 @@ impl Drop for Ended {
     }
 }
 
+impl Part for Query {}
+
+impl Serve<FindTraceRequest> for Query {
+    type Reply = Batches<FindTraceBatch>;
+
+    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
+        Reply::later(self.clone().find(request))
+    }
+}
+
+impl Serve<SearchJob> for Query {
+    type Reply = Batches<SearchBatch>;
+
+    fn serve(&mut self, job: SearchJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
+        Reply::later(self.clone().search(job))
+    }
+}
+
+impl Serve<MetricsJob> for Query {
+    type Reply = Batches<MetricsBatch>;
+
+    fn serve(&mut self, job: MetricsJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
+        Reply::later(self.clone().metrics(job))
+    }
+}
+
 impl Serve<TagNamesJob> for Query {
     type Reply = TagNamesReply;
 
     fn serve(&mut self, job: TagNamesJob, _cx: &mut Cx<Self>) -> Reply<TagNamesReply> {
-        let query = self.clone();
-        Reply::later(async move {
-            let recent = query.recent(&job.tenant).await?;
-            let mut reply = query.compute.run(0, move || engine::tag_names(&recent.source, &job)).await??;
-            reply.coverage = Some(recent.coverage);
-            Ok(reply)
-        })
+        Reply::later(self.clone().tag_names(job))
     }
 }
 
@@ -161,12 +288,6 @@ impl Serve<TagValuesJob> for Query {
     type Reply = TagValuesReply;
 
     fn serve(&mut self, job: TagValuesJob, _cx: &mut Cx<Self>) -> Reply<TagValuesReply> {
-        let query = self.clone();
-        Reply::later(async move {
-            let recent = query.recent(&job.tenant).await?;
-            let mut reply = query.compute.run(0, move || engine::tag_values_of(&recent.source, &job)).await??;
-            reply.coverage = Some(recent.coverage);
-            Ok(reply)
-        })
+        Reply::later(self.clone().tag_values(job))
     }
 }

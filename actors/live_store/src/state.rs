@@ -2,14 +2,23 @@
 //!
 //! [`Partition`] holds what one partition of the log has delivered and no durable block covers yet. It says when a
 //! cut is due and what is in it ([`Cut`]); [`Ledger`] is what must be remembered on disk so that a restart makes the
-//! same cuts again and replays nothing that a block covers.
+//! same cuts again and replays nothing that a block covers. [`Lag`] says what may be said of an answer, [`begin`] where a
+//! live-store of its own process begins to read, [`Copies`] which records a producer wrote twice.
 
+mod copies;
 mod cut;
+mod lag;
 mod ledger;
+#[cfg(test)]
+mod local_tests;
 mod partition;
+mod start;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use copies::Copies;
 pub(crate) use cut::{Cut, CutId, TenantCut, TraceParts};
-pub(crate) use ledger::{Ledger, PendingCut};
+pub(crate) use lag::Lag;
+pub(crate) use ledger::{Ledger, Loss, PendingCut, Shelved};
 pub(crate) use partition::{Applied, Partition, Rules, Snapshot, TraceLimits};
+pub(crate) use start::{Known, Origin, begin};

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use vivace_log::{Budget, Log, LogId, MemoryLog, Offset, Partition, Progress, Record};
 use vivace_protocol::slicer::{Limits as SliceLimits, slice};
-use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply, FindTraceRequest, MetricsJob, SearchJob};
+use vivace_protocol::vivace::{
+    BlockPublished, BlockPublishedReply, FindTraceRequest, MetricsBatch, MetricsJob, SearchJob,
+};
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{
@@ -16,13 +18,15 @@ use vivace_runtime::{
 };
 use vivace_storage::{Backend, BloomSpec, DedicatedColumn};
 
-use crate::{ApplyHook, Config, Limits, LiveStore, Setup};
+use crate::{ApplyHook, Bucket, Config, Keep, Limits, LiveStore, Setup};
 
-const LONG: Duration = Duration::from_secs(30);
-const PARTITION: Partition = Partition(0);
+mod forms;
+
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const PARTITION: Partition = Partition(0);
 
 /// At most so many live traces.
-struct Live(usize);
+pub(crate) struct Live(pub(crate) usize);
 
 impl Limits for Live {
     fn max_bytes_per_trace(&self, _tenant: &TenantId) -> usize {
@@ -65,18 +69,23 @@ struct World {
     listed: Listed,
 }
 
-fn trace_id(n: u8) -> TraceId {
+pub(crate) fn trace_id(n: u8) -> TraceId {
     TraceId([n; 16])
 }
 
 /// A record with one span of trace `n`.
-fn record(n: u8) -> Record {
+pub(crate) fn record(n: u8) -> Record {
+    piece(n, n)
+}
+
+/// A record with the span `span` of trace `n`.
+pub(crate) fn piece(n: u8, span: u8) -> Record {
     use prost::Message;
     use vivace_protocol::otlp::collector::ExportTraceServiceRequest;
     use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
     let span = Span {
         trace_id: vec![n; 16],
-        span_id: vec![n; 8],
+        span_id: vec![span; 8],
         name: format!("span {n}"),
         start_time_unix_nano: 1_000,
         end_time_unix_nano: 2_000,
@@ -121,14 +130,16 @@ impl World {
                 config,
                 row_group_bytes: 100_000_000,
                 bloom: BloomSpec { shard_bytes: 2048, false_positives: 0.05 },
-                log: Arc::new(log.clone()),
                 partition: PARTITION,
-                progress: progress.clone(),
                 dir,
                 disk: Arc::new(StdDisk),
-                backend,
+                keep: Keep::Bucket(Bucket {
+                    log: Arc::new(log.clone()),
+                    progress: progress.clone(),
+                    backend,
+                    publish: Endpoint::local(sink.mailbox()),
+                }),
                 limits: Arc::new(limits),
-                publish: Endpoint::local(sink.mailbox()),
                 background: compute.clone(),
                 queries: compute,
                 metrics: metrics.clone(),
@@ -155,15 +166,32 @@ impl World {
             trace_id: trace_id(n).as_bytes().to_vec(),
             ..FindTraceRequest::default()
         };
-        self.live.find.call(request, LONG).await.unwrap().parts.len()
+        let batches = self.live.find.call(request, LONG).await.unwrap();
+        let parts = futures::StreamExt::map(batches, |batch| batch.unwrap().parts.len());
+        futures::StreamExt::fold(parts, 0, async |sum, parts| sum + parts).await
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+/// The spans that a metrics query counted, and the blocks that are not to be read again.
+pub(crate) async fn counted(
+    answer: impl futures::Stream<Item = Result<MetricsBatch, tonic::Status>>,
+) -> (u64, Vec<String>) {
+    let (mut spans, mut held) = (0, Vec::new());
+    let batches: Vec<_> = futures::StreamExt::collect(answer).await;
+    for batch in batches.into_iter().map(Result::unwrap) {
+        let leaves = batch.partial.into_iter().flat_map(|partial| partial.leaves);
+        let cells = leaves.flat_map(|leaf| leaf.groups).flat_map(|group| group.cells);
+        spans += cells.flat_map(|cells| cells.counts).sum::<u64>();
+        held.extend(batch.held_block_ids);
+    }
+    (spans, held)
+}
+
+pub(crate) fn run(test: impl Future<Output = ()>) {
     actix_rt::System::new().block_on(test);
 }
 
-fn log() -> MemoryLog {
+pub(crate) fn log() -> MemoryLog {
     MemoryLog::new(LogId::from_random([7; 16]), Budget::new(1 << 30, LONG))
 }
 
@@ -259,17 +287,15 @@ fn a_span_counts_once_while_it_moves_into_a_block() {
         let (mut in_blocks, mut held) = (0, 0);
         for n in 1..=60 {
             world.append(n).await;
-            let mut answer = world.live.metrics.call(job.clone(), LONG).await.unwrap();
-            let batch = futures::StreamExt::next(&mut answer).await.unwrap().unwrap();
-            let groups = &batch.partial.unwrap().leaves[0].groups;
-            let live: u64 = groups.iter().flat_map(|group| &group.cells).flat_map(|cells| &cells.counts).sum();
+            let answer = world.live.metrics.call(job.clone(), LONG).await.unwrap();
+            let (live, held_block_ids) = counted(answer).await;
             // The list is taken afterwards, as the query-frontend does.
             let listed = world.listed.lock().clone();
-            let read = listed.iter().filter(|(block, _)| !batch.held_block_ids.contains(block));
+            let read = listed.iter().filter(|(block, _)| !held_block_ids.contains(block));
             let stored: u64 = read.map(|(_, traces)| traces).sum();
-            assert_eq!(live + stored, u64::from(n), "{live} live, held {:?}, listed {listed:?}", batch.held_block_ids);
+            assert_eq!(live + stored, u64::from(n), "{live} live, held {held_block_ids:?}, listed {listed:?}");
             in_blocks += stored;
-            held += batch.held_block_ids.len();
+            held += held_block_ids.len();
         }
         assert!(in_blocks > 0 && held > 0, "{in_blocks} {held}");
         assert!(world.root.drain(LONG).await);

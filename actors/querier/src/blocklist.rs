@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use tonic::Status;
 use uuid::Uuid;
 use vivace_protocol::BlockEntry;
@@ -22,6 +23,9 @@ use vivace_storage::{
 };
 
 use crate::metrics::Metrics;
+
+/// Metadata of blocks read at once: each costs a round trip to a remote store.
+const REQUESTS: usize = 32;
 
 /// The part.
 pub(crate) struct Blocklist {
@@ -46,7 +50,12 @@ impl Blocklist {
 
     fn known(&self) -> HashMap<Uuid, Arc<BlockMeta>> {
         let tenants = self.list.tenants().filter_map(|tenant| self.list.get(tenant));
-        tenants.flat_map(|blocks| &blocks.live).map(|meta| (meta.block_id, Arc::clone(meta))).collect()
+        let mut known = HashMap::new();
+        for blocks in tenants {
+            known.extend(blocks.compacted.iter().map(|block| (block.meta.block_id, Arc::new(block.meta.clone()))));
+            known.extend(blocks.live.iter().map(|meta| (meta.block_id, Arc::clone(meta))));
+        }
+        known
     }
 
     fn count(&self) {
@@ -91,29 +100,42 @@ async fn poll(
     for tenant in backend.list_tenants().await? {
         let tenant: Arc<str> = tenant.into();
         let listing = backend.list_blocks(&tenant).await?;
-        let mut blocks = TenantBlocks::default();
-        for id in listing.live {
-            if let Some(meta) = known.get(&id) {
-                blocks.live.push(Arc::clone(meta));
-                continue;
+        let key = |id| BlockKey::new(Arc::clone(&tenant), id);
+        let live = listing.live.into_iter().map(|id| async move {
+            match known.get(&id) {
+                Some(meta) => Ok(Arc::clone(meta)),
+                None => backend.read_meta(&key(id)).await.map(Arc::new),
             }
-            match backend.read_meta(&BlockKey::new(Arc::clone(&tenant), id)).await {
-                Ok(meta) => blocks.live.push(Arc::new(meta)),
-                // Compacted or deleted since the listing.
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
+        });
+        let compacted = listing.compacted.into_iter().map(|(id, compacted_time)| async move {
+            match known.get(&id) {
+                Some(meta) => Ok(CompactedBlockMeta { meta: (**meta).clone(), compacted_time }),
+                None => backend.read_compacted_meta(&key(id)).await,
             }
-        }
-        for (id, _) in listing.compacted {
-            match backend.read_compacted_meta(&BlockKey::new(Arc::clone(&tenant), id)).await {
-                Ok(meta) => blocks.compacted.push(Arc::new(meta)),
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
+        });
+        let blocks = TenantBlocks {
+            live: present(live).await?,
+            compacted: present(compacted).await?.into_iter().map(Arc::new).collect(),
+        };
         tenants.insert(tenant, blocks);
     }
     Ok(tenants)
+}
+
+/// What the requests bring, some at a time; what was compacted or deleted since the listing is left out.
+async fn present<T>(
+    requests: impl Iterator<Item = impl Future<Output = Result<T, BackendError>>>,
+) -> Result<Vec<T>, BackendError> {
+    let mut answers = futures::stream::iter(requests).buffered(REQUESTS);
+    let mut found = Vec::new();
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(answer) => found.push(answer),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
 }
 
 impl Part for Blocklist {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use uuid::Uuid;
-use vivace_storage::{BlockMeta, OpenBlock, ReadError};
+use vivace_storage::{BlockMeta, BlockOpener, Decoded, OpenBlock, ReadError};
 
 /// Opens blocks of one object store. Calls block and run on compute threads.
 pub trait OpenBlocks: Send + Sync {
@@ -14,6 +14,12 @@ pub trait OpenBlocks: Send + Sync {
     /// # Errors
     /// When the block cannot be read, or is none.
     fn open(&self, meta: &BlockMeta) -> Result<OpenBlock, ReadError>;
+}
+
+impl OpenBlocks for BlockOpener {
+    fn open(&self, meta: &BlockMeta) -> Result<OpenBlock, ReadError> {
+        Self::open(self, meta)
+    }
 }
 
 #[derive(Default)]
@@ -27,12 +33,13 @@ struct Cache {
 pub(crate) struct Blocks {
     opener: Arc<dyn OpenBlocks>,
     max_bytes: usize,
+    decoded: Decoded,
     cache: Mutex<Cache>,
 }
 
 impl Blocks {
-    pub(crate) fn new(opener: Arc<dyn OpenBlocks>, max_bytes: usize) -> Self {
-        Self { opener, max_bytes, cache: Mutex::default() }
+    pub(crate) fn new(opener: Arc<dyn OpenBlocks>, max_bytes: usize, decoded: Decoded) -> Self {
+        Self { opener, max_bytes, decoded, cache: Mutex::default() }
     }
 
     /// The block, and whether it was at hand; otherwise it is opened now.
@@ -47,7 +54,7 @@ impl Blocks {
             }
         }
         // Opened outside of the lock: two may open the same block, which costs a read and nothing else.
-        let block = Arc::new(self.opener.open(meta)?);
+        let block = Arc::new(self.opener.open(meta)?.keeping(&self.decoded));
         let mut cache = self.cache.lock();
         cache.clock += 1;
         let now = cache.clock;

@@ -33,3 +33,26 @@ impl Metrics {
         self.poll_errors.inc();
     }
 }
+
+/// What the router to live-stores counts.
+#[derive(Clone)]
+pub(crate) struct RingMetrics {
+    asked: Family<Counter, 1>,
+}
+
+impl RingMetrics {
+    pub(crate) fn register(registry: &Registry) -> Self {
+        Self {
+            asked: registry.counters(
+                "vivace_querier_live_store_requests_total",
+                "Answers of live-stores by result: whole, partial (it says that it lacks something), failed; and hedged, asked \
+                 because another was slow",
+                ["result"],
+            ),
+        }
+    }
+
+    pub(crate) fn asked(&self, result: &str) {
+        self.asked.with([result]).inc();
+    }
+}

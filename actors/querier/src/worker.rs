@@ -15,33 +15,19 @@ use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
 use uuid::Uuid;
-use vivace_protocol::TraceId;
 use vivace_protocol::vivace::find_trace_request::From;
 use vivace_protocol::vivace::{
-    BlockListReply, BlockListRequest, Coverage, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, Profile,
+    BlockListReply, BlockListRequest, Coverage, FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob, Profile,
     SearchBatch, SearchJob, Skipped, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
 };
-use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Mailbox, Part, Reply, Serve, StreamEndpoint};
+use vivace_protocol::{TraceId, find_trace};
+use vivace_runtime::{Compute, Cx, Deadline, Mailbox, Part, Replies, Reply, Serve};
 use vivace_storage::query::{self as engine, Share};
-use vivace_storage::{BlockMeta, OpenBlock, profile};
+use vivace_storage::{Backend, BlockKey, BlockMeta, OpenBlock, TraceRow, profile};
 
 use crate::blocklist::LiveBlocks;
 use crate::blocks::Blocks;
-
-/// What the querier asks of recent data.
-#[derive(Clone, Debug)]
-pub struct Recent {
-    /// The pieces of a trace.
-    pub find: Endpoint<FindTraceRequest, FindTraceReply>,
-    /// A search.
-    pub search: StreamEndpoint<SearchJob, SearchBatch>,
-    /// Names of tags.
-    pub tag_names: Endpoint<TagNamesJob, TagNamesReply>,
-    /// Values of a tag.
-    pub tag_values: Endpoint<TagValuesJob, TagValuesReply>,
-    /// A part of a metrics query.
-    pub metrics: StreamEndpoint<MetricsJob, MetricsBatch>,
-}
+use crate::recent::Recent;
 
 /// The part: handles only.
 #[derive(Clone)]
@@ -50,6 +36,7 @@ pub(crate) struct Worker {
     pub(crate) blocklist: Mailbox<LiveBlocks, Vec<Arc<BlockMeta>>>,
     pub(crate) list: Mailbox<BlockListRequest, BlockListReply>,
     pub(crate) blocks: Arc<Blocks>,
+    pub(crate) backend: Backend,
     pub(crate) compute: Compute,
     pub(crate) running: Arc<Semaphore>,
     /// How many threads `compute` has.
@@ -57,9 +44,6 @@ pub(crate) struct Worker {
     pub(crate) find_timeout: Duration,
     pub(crate) search_timeout: Duration,
 }
-
-/// The name of the source that holds what no block covers, in coverage.
-const RECENT: &str = "live-store";
 
 impl Worker {
     async fn metas(&self, tenant: &str, with_compacted: bool) -> Result<Vec<Arc<BlockMeta>>, Status> {
@@ -108,8 +92,6 @@ impl Worker {
         share: Share,
         job: impl Fn(&Arc<OpenBlock>, &Share, Opened) -> Result<T, Status> + Send + 'static,
     ) -> Result<T, Status> {
-        let stopping = |_closed| Status::unavailable("the querier is stopping");
-        let _turn = self.running.acquire().await.map_err(stopping)?;
         let blocks = Arc::clone(&self.blocks);
         let read = move || {
             let began = Instant::now();
@@ -117,7 +99,17 @@ impl Worker {
             let (block, at_hand) = opened;
             job(&block, &share, Opened { at_hand, took: began.elapsed() })
         };
-        self.compute.run(0, read).await.and_then(std::convert::identity)
+        self.in_turn(read).await
+    }
+
+    /// Computes, once it is its turn.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> Result<T, Status> + Send + 'static,
+    ) -> Result<T, Status> {
+        let stopping = |_closed| Status::unavailable("the querier is stopping");
+        let _turn = self.running.acquire().await.map_err(stopping)?;
+        self.compute.run(0, job).await.and_then(std::convert::identity)
     }
 
     /// As many shares as there are cores; a query that is to be explained reads a block in one piece.
@@ -126,77 +118,127 @@ impl Worker {
         move |meta| Share::split(usize::try_from(meta.total_records).unwrap_or(1), most)
     }
 
-    async fn find(self, request: FindTraceRequest) -> Result<FindTraceReply, Status> {
+    async fn find(self, request: FindTraceRequest) -> Result<Replies<FindTraceBatch>, Status> {
         let id = TraceId::from_slice(&request.trace_id)
             .ok_or_else(|| Status::invalid_argument("a trace id has 16 bytes"))?;
-        let (from, first, last) =
-            (request.from(), block_bound(&request.block_start, 0)?, block_bound(&request.block_end, u8::MAX)?);
-        let mut coverage = Coverage::default();
-        let mut reply = FindTraceReply::default();
-        // Recent data first, then the list: a trace that moves into a block meanwhile is published before it leaves.
-        if from != From::Blocks {
-            coverage.total += 1;
-            match self.recent.find.call(request.clone(), Deadline::after(self.find_timeout)).await {
-                Ok(found) => {
-                    coverage.read += 1;
-                    reply.parts = found.parts;
-                    reply.inspected_bytes = found.inspected_bytes;
-                }
-                Err(status) => coverage.skipped.push(skipped(RECENT, &status)),
-            }
+        let from = request.from();
+        if from == From::Blocks {
+            return self.find_in_blocks(request, id).await;
         }
+        let recent = self.recent.find(&request, self.find_timeout).await.map(Ok);
+        if from == From::Recent {
+            return Ok(recent.boxed());
+        }
+        // Recent data first, then the list: a trace that moves into a block meanwhile is published before it leaves.
+        let blocks = stream::once(self.find_in_blocks(request, id)).flat_map(|found| match found {
+            Ok(found) => found,
+            Err(status) => stream::iter([Err(status)]).boxed(),
+        });
+        Ok(recent.chain(blocks).boxed())
+    }
+
+    /// First it is found which blocks have the trace, several at once; then its rows are read, one after the other and only as
+    /// fast as somebody takes them: each can be as large as tens of megabytes.
+    async fn find_in_blocks(self, request: FindTraceRequest, id: TraceId) -> Result<Replies<FindTraceBatch>, Status> {
+        let (first, last) = (block_bound(&request.block_start, 0)?, block_bound(&request.block_end, u8::MAX)?);
         // Merged blocks are on the list before their inputs leave it, so the inputs need not be asked as well.
-        let metas = if from == From::Recent { Vec::new() } else { self.metas(&request.tenant, false).await? };
+        let metas = self.metas(&request.tenant, false).await?;
         let chosen = |meta: &Arc<BlockMeta>| {
             (first..=last).contains(meta.block_id.as_bytes())
                 && overlaps(meta, request.start_unix_nano, request.end_unix_nano)
         };
         let metas: Vec<_> = metas.into_iter().filter(chosen).collect();
-        coverage.total += u32::try_from(metas.len()).unwrap_or(u32::MAX);
+        let mut coverage = Coverage { total: u32::try_from(metas.len()).unwrap_or(u32::MAX), ..Coverage::default() };
+        let mut profile: Option<Profile> = None;
         let explain = request.explain;
-        let mut found = self.on_blocks(metas, move |block, opened| {
+        let mut located = self.on_blocks(metas, move |block, opened| {
             let mut notes = None;
             if explain {
                 let by_bloom =
                     !vivace_storage::may_contain(block, id).map_err(|error| Status::unavailable(text(&error)))?;
                 notes = opened.note(Some(Profile { blocks_by_bloom: u64::from(by_bloom), ..Profile::default() }));
             }
-            Ok((engine::find_trace(block, id)?, notes))
+            let row = engine::locate_trace(block, id)?;
+            Ok((row.map(|row| (Arc::clone(block), row)), notes))
         });
-        while let Some(part) = found.next().await {
-            match part {
-                Ok((part, notes)) => {
-                    coverage.read += 1;
+        let mut rows = Vec::new();
+        while let Some(place) = located.next().await {
+            match place {
+                Ok((place, notes)) => {
                     if let Some(notes) = notes {
-                        profile::add(reply.profile.get_or_insert_default(), notes);
+                        profile::add(profile.get_or_insert_default(), notes);
                     }
-                    reply.inspected_bytes += part.as_ref().map_or(0, |p| p.len() as u64);
-                    reply.parts.extend(part);
+                    match place {
+                        Some(place) => rows.push(place),
+                        None => coverage.read += 1,
+                    }
                 }
                 Err(skipped) => coverage.skipped.push(skipped),
             }
         }
-        reply.coverage = Some(coverage);
-        Ok(reply)
+        let head = FindTraceBatch { coverage: Some(coverage), profile, ..FindTraceBatch::default() };
+        let worker = self.clone();
+        let rows = stream::iter(rows).then(move |(block, row)| worker.clone().row(block, row)).flatten();
+        Ok(stream::iter([Ok(head)]).chain(rows).boxed())
     }
 
-    /// The blocks of a job; one that is gone from the list has been merged into another that the asker will learn of.
+    /// One row as batches, with the coverage of its block.
+    async fn row(self, block: Arc<OpenBlock>, row: TraceRow) -> Replies<FindTraceBatch> {
+        let what = format!("block {}", block.meta().block_id);
+        let covered = |coverage| FindTraceBatch { coverage: Some(coverage), ..FindTraceBatch::default() };
+        let trace = match self.in_turn(move || engine::read_trace(&block, row)).await {
+            Ok(trace) => trace,
+            Err(status) => {
+                let skipped = vec![Skipped { what, reason: status.message().to_owned() }];
+                return stream::iter([Ok(covered(Coverage { skipped, ..Coverage::default() }))]).boxed();
+            }
+        };
+        let inspected_bytes = trace.len() as u64;
+        let head = FindTraceBatch { inspected_bytes, ..covered(Coverage { read: 1, ..Coverage::default() }) };
+        let unreadable = move |error| Status::data_loss(format!("{what}: {error}"));
+        let batches = find_trace::batches(vec![trace]).map(move |batch| batch.map_err(&unreadable));
+        stream::iter(std::iter::once(Ok(head)).chain(batches)).boxed()
+    }
+
+    /// The blocks of a job, and those that are not there. Who made the job may know of blocks that this querier has not heard of
+    /// yet: their metas are read now.
     async fn chosen(&self, tenant: &str, ids: &[String]) -> Result<(Vec<Arc<BlockMeta>>, Vec<Skipped>), Status> {
         let wanted: Result<HashSet<Uuid>, _> = ids.iter().map(|id| Uuid::parse_str(id)).collect();
         let mut wanted = wanted.map_err(|error| Status::invalid_argument(format!("block id: {error}")))?;
-        let metas: Vec<_> =
+        let mut metas: Vec<_> =
             self.metas(tenant, true).await?.into_iter().filter(|meta| wanted.remove(&meta.block_id)).collect();
-        let gone = wanted
-            .into_iter()
-            .map(|id| Skipped { what: format!("block {id}"), reason: "it is no longer on the blocklist".to_owned() })
-            .collect();
+        let tenant: Arc<str> = tenant.into();
+        let unknown = wanted.into_iter().map(|id| self.meta(BlockKey::new(Arc::clone(&tenant), id), id));
+        let mut gone = Vec::new();
+        let mut unknown = stream::iter(unknown).buffer_unordered(8);
+        while let Some(read) = unknown.next().await {
+            match read {
+                Ok(meta) => metas.push(meta),
+                Err(skipped) => gone.push(skipped),
+            }
+        }
         Ok((metas, gone))
+    }
+
+    /// The meta of a block as the store has it. A block that was merged into another can be read until it is deleted.
+    async fn meta(&self, key: BlockKey, id: Uuid) -> Result<Arc<BlockMeta>, Skipped> {
+        let skipped = |reason: String| Skipped { what: format!("block {id}"), reason };
+        match self.backend.read_meta(&key).await {
+            Ok(meta) => return Ok(Arc::new(meta)),
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(skipped(text(&error))),
+        }
+        match self.backend.read_compacted_meta(&key).await {
+            Ok(compacted) => Ok(Arc::new(compacted.meta)),
+            Err(error) if error.is_not_found() => Err(skipped("it is no longer in the store".to_owned())),
+            Err(error) => Err(skipped(text(&error))),
+        }
     }
 
     async fn search(self, job: SearchJob) -> Result<BoxStream<'static, Result<SearchBatch, Status>>, Status> {
         if job.block_ids.is_empty() {
             let timeout = Deadline::after(self.search_timeout);
-            return self.recent.search.call(job, timeout).await;
+            return self.recent.search(job, timeout).await;
         }
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
@@ -227,7 +269,7 @@ impl Worker {
     async fn metrics(self, job: MetricsJob) -> Result<BoxStream<'static, Result<MetricsBatch, Status>>, Status> {
         if job.block_ids.is_empty() {
             let timeout = Deadline::after(self.search_timeout);
-            return self.recent.metrics.call(job, timeout).await;
+            return self.recent.metrics(job, timeout).await;
         }
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
@@ -261,7 +303,7 @@ impl Worker {
     async fn tag_names(self, job: TagNamesJob) -> Result<TagNamesReply, Status> {
         if job.block_ids.is_empty() {
             let timeout = Deadline::after(self.search_timeout);
-            return self.recent.tag_names.call(job, timeout).await;
+            return self.recent.tag_names(job, timeout).await;
         }
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
@@ -278,7 +320,7 @@ impl Worker {
     async fn tag_values(self, job: TagValuesJob) -> Result<TagValuesReply, Status> {
         if job.block_ids.is_empty() {
             let timeout = Deadline::after(self.search_timeout);
-            return self.recent.tag_values.call(job, timeout).await;
+            return self.recent.tag_values(job, timeout).await;
         }
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
@@ -355,10 +397,6 @@ impl Drop for Ended {
     }
 }
 
-fn skipped(what: &str, status: &Status) -> Skipped {
-    Skipped { what: what.to_owned(), reason: status.message().to_owned() }
-}
-
 /// A bound of block ids; empty is open.
 fn block_bound(bytes: &[u8], open: u8) -> Result<[u8; 16], Status> {
     if bytes.is_empty() {
@@ -392,9 +430,9 @@ impl Part for Worker {
 }
 
 impl Serve<FindTraceRequest> for Worker {
-    type Reply = FindTraceReply;
+    type Reply = Replies<FindTraceBatch>;
 
-    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<FindTraceReply> {
+    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
         Reply::later(self.clone().find(request))
     }
 }

@@ -49,7 +49,7 @@ impl Covered {
     /// Refuses an incomplete answer where only a complete one is of use.
     pub(crate) fn check(&self, require_complete: bool) -> Result<(), Refusal> {
         if require_complete && !self.complete() {
-            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, self.message()));
+            return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, self.message()).covering(self));
         }
         Ok(())
     }

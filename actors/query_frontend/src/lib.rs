@@ -18,7 +18,7 @@ mod tenant;
 pub use config::Config;
 pub use limits::Limits;
 pub use over_http::grpc_over_http;
-pub use planner::Queriers;
+pub use planner::{Queriers, RecentData};
 pub use supervisor::{Served, Setup, add};
 
 #[cfg(test)]

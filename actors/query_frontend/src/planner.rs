@@ -19,20 +19,20 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tonic::{Code, Status};
-use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{
-    BlockListReply, BlockListRequest, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch,
+    BlockListReply, BlockListRequest, FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch,
     SearchJob, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
 };
+use vivace_protocol::{TenantId, service};
 use vivace_runtime::config::GoDuration;
-use vivace_runtime::{Clock, Deadline, Endpoint, Mailbox, StreamEndpoint};
+use vivace_runtime::{Clock, Deadline, Endpoint, Links, Mailbox, StreamEndpoint};
 
 pub(crate) use self::blocks::BlockLists;
 pub(crate) use self::metrics::{Metrics, at_once};
 pub(crate) use self::progress::{Progress, Told, complete, tell};
 pub(crate) use self::search::{Search, SearchPlan};
 pub(crate) use self::tags::{Grouping, TagNames, TagPlan, TagValues};
-pub(crate) use self::trace::TracePlan;
+pub(crate) use self::trace::{TracePlan, TraceSearch};
 use crate::config::Config;
 use crate::limits::Limits;
 use crate::queue::{Enter, Turn};
@@ -42,7 +42,7 @@ use crate::respond::Refusal;
 #[derive(Clone, Debug)]
 pub struct Queriers {
     /// The pieces of a trace.
-    pub find: Endpoint<FindTraceRequest, FindTraceReply>,
+    pub find: StreamEndpoint<FindTraceRequest, FindTraceBatch>,
     /// A search job.
     pub search: StreamEndpoint<SearchJob, SearchBatch>,
     /// Names of tags.
@@ -55,6 +55,31 @@ pub struct Queriers {
     pub blocks: Endpoint<BlockListRequest, BlockListReply>,
 }
 
+impl Queriers {
+    /// Those that have opened links to this process.
+    #[must_use]
+    pub fn linked(links: &Links) -> Self {
+        Self {
+            find: StreamEndpoint::linked(links, service::QUERIER),
+            search: StreamEndpoint::linked(links, service::QUERIER),
+            tag_names: Endpoint::linked(links, service::QUERIER),
+            tag_values: Endpoint::linked(links, service::QUERIER),
+            metrics: StreamEndpoint::linked(links, service::QUERIER),
+            blocks: Endpoint::linked(links, service::QUERIER),
+        }
+    }
+}
+
+/// How recent data and blocks share what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecentData {
+    /// The live-store hands its data over to blocks and says which: a span is in one of both.
+    HandedOver,
+    /// Others write the blocks from the same log, so for a while a span is in both. What is counted is counted by its time: from
+    /// recent data if it is younger than `query_frontend.metrics.query_backend_after`, else from blocks.
+    Shared,
+}
+
 /// Everything that a query needs.
 pub(crate) struct Planner {
     pub(crate) config: Config,
@@ -64,6 +89,7 @@ pub(crate) struct Planner {
     pub(crate) queue: Mailbox<Enter, Turn>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) block_lists: BlockLists,
+    pub(crate) recent: RecentData,
 }
 
 /// Without `query_timeout` of its own, a search may take this long.
@@ -103,7 +129,8 @@ impl Planner {
     }
 
     async fn turn(&self, tenant: &TenantId, deadline: Deadline) -> Result<Turn, Status> {
-        self.queue.ask(Enter { tenant: tenant.to_string() }, deadline).await
+        let asker = Arc::new(());
+        self.queue.ask(Enter { tenant: tenant.to_string(), asker: Arc::downgrade(&asker) }, deadline).await
     }
 
     /// Runs one job in its turn, and again if that may help.

@@ -8,11 +8,15 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::{Stream, StreamExt};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
 use tonic::Code;
 
 use crate::coverage::Covered;
 
+/// Where every answer says what it was read from. In lower case, as HTTP/2 has it.
+pub(crate) const COVERAGE: &str = "x-vivace-coverage";
 /// Bodies below this are not worth compressing.
 const COMPRESS_FROM: usize = 1024;
 
@@ -51,15 +55,23 @@ impl Form {
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) text: String,
+    /// What was read before it was refused, as the header says it.
+    pub(crate) coverage: Option<String>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: text.into(), coverage: None }
     }
 
     pub(crate) fn bad(text: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// Says what was read all the same.
+    #[must_use]
+    pub(crate) fn covering(self, covered: &Covered) -> Self {
+        Self { coverage: Some(covered.header()), ..self }
     }
 
     pub(crate) fn response(self) -> Response {
@@ -70,6 +82,9 @@ impl Refusal {
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if let Some(Ok(coverage)) = self.coverage.as_deref().map(HeaderValue::from_str) {
+            headers.insert(COVERAGE, coverage);
         }
         response
     }
@@ -142,7 +157,7 @@ impl Manner {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.form.content_type()));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         if let Ok(coverage) = HeaderValue::from_str(&covered.header()) {
-            headers.insert("X-Vivace-Coverage", coverage);
+            headers.insert(COVERAGE, coverage);
         }
         headers
     }
@@ -193,6 +208,37 @@ impl Manner {
             Body::from_stream(pieces)
         };
         let mut response = Response::new(body);
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+impl Manner {
+    /// A successful answer that is written while it is read. What it was read from is known once it is written: `coverage` is
+    /// asked then, for the trailer. An error in the stream cuts the connection.
+    pub(crate) fn flow(
+        self,
+        pieces: impl Stream<Item = Result<Vec<u8>, axum::BoxError>> + Send + 'static,
+        coverage: impl FnOnce() -> String + Send + 'static,
+    ) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.form.content_type()));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        headers.insert(header::TRAILER, HeaderValue::from_static(COVERAGE));
+        let pieces = if self.gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            gzip_pieces(pieces).boxed()
+        } else {
+            pieces.boxed()
+        };
+        let trailers = async move {
+            let value = HeaderValue::from_str(&coverage());
+            Ok(Frame::trailers(HeaderMap::from_iter(
+                value.ok().map(|value| (HeaderName::from_static(COVERAGE), value)),
+            )))
+        };
+        let frames = pieces.map(|piece| piece.map(|piece| Frame::data(Bytes::from(piece))));
+        let mut response = Response::new(Body::new(StreamBody::new(frames.chain(futures::stream::once(trailers)))));
         *response.headers_mut() = headers;
         response
     }

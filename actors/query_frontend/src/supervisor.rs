@@ -12,13 +12,13 @@ use std::time::Duration;
 use axum::Router;
 use regex::Regex;
 use tonic::server::NamedService;
-use vivace_runtime::{Bounds, Child, Clock, Failure, Placement, Restart, Supervisor};
+use vivace_runtime::{Bounds, Child, Clock, Failure, Links, Placement, Restart, Supervisor};
 
 use crate::api::Api;
 use crate::config::Config;
 use crate::limits::Limits;
-use crate::planner::{BlockLists, Planner, Queriers};
-use crate::queue::Queue;
+use crate::planner::{BlockLists, Planner, Queriers, RecentData};
+use crate::queue::{Queue, Running};
 
 /// What a query-frontend is made of.
 pub struct Setup {
@@ -28,8 +28,12 @@ pub struct Setup {
     pub multitenancy: bool,
     /// Put before every path of the API.
     pub prefix: String,
-    /// Jobs that run at once in this process.
+    /// Jobs that run at once in this process. Over links, as many run as there are links.
     pub max_running: usize,
+    /// What `queriers` go over, where they are other processes.
+    pub links: Option<Links>,
+    /// How recent data and blocks share what there is.
+    pub recent: RecentData,
     /// Limits by tenant.
     pub limits: Arc<dyn Limits>,
     /// Who runs the jobs.
@@ -61,8 +65,11 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) -> Result<Se
         .restart(Restart::default().at_most(10, Duration::from_secs(60)));
     let enter = queue.mailbox();
     let outstanding = usize::try_from(setup.config.max_outstanding_per_tenant).unwrap_or(usize::MAX);
-    let running = setup.max_running;
-    component.add(queue, move |_| Ok(Queue::new(outstanding, running)));
+    let running = match &setup.links {
+        Some(links) => Running::Links(links.watch()),
+        None => Running::Most(setup.max_running),
+    };
+    component.add(queue, move |_| Ok(Queue::new(outstanding, running.clone())));
     let planner = Planner {
         config: setup.config,
         multitenancy: setup.multitenancy,
@@ -71,6 +78,7 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) -> Result<Se
         queue: enter,
         clock: setup.clock,
         block_lists: BlockLists::default(),
+        recent: setup.recent,
     };
     let api = Api { planner: Arc::new(planner), denied };
     let streaming = api.clone().streaming();

@@ -2,5 +2,7 @@
 
 mod fake;
 mod http_api;
+mod large_trace;
+mod links;
 mod mcp;
 mod streaming;

@@ -13,7 +13,8 @@ use crate::swim::Swim;
 const MEMBERS_MAX: usize = 8;
 const NO_ANSWER: &str = "no answer in time";
 
-/// Asks at most eight members whose state differs for their stamps, and waits so long for their answers.
+/// Asks at most eight members whose state differs for their stamps, and waits so long for their answers. The ways to members
+/// are tried as well.
 #[derive(Debug, Clone, Copy)]
 pub struct Compare {
     /// How long to wait.

@@ -54,9 +54,17 @@ impl Discovery {
         self.entries.is_empty()
     }
 
-    /// Looks everything up, all at once.
-    pub fn look_up(&self, dns: &Arc<dyn Dns>) -> impl Future<Output = Found> + 'static {
-        let lookups: Vec<_> = self.entries.iter().map(|(entry, _)| resolve(entry.clone(), Arc::clone(dns))).collect();
+    /// Looks everything up, all at once. An entry that has no answer after `patience` failed; the others do not wait for it any
+    /// longer.
+    pub fn look_up(&self, dns: &Arc<dyn Dns>, patience: Duration) -> impl Future<Output = Found> + 'static {
+        let lookups = self.entries.iter().map(|(entry, view)| {
+            let (entry, dns, name) = (entry.clone(), Arc::clone(dns), view.entry.clone());
+            async move {
+                let late = |_elapsed| DnsError { name, reason: format!("no answer within {patience:?}") };
+                tokio::time::timeout(patience, resolve(entry, dns)).await.map_err(late)?
+            }
+        });
+        let lookups: Vec<_> = lookups.collect();
         async move { Found(join_all(lookups).await) }
     }
 
@@ -161,7 +169,7 @@ mod tests {
     }
 
     async fn look(discovery: &mut Discovery, dns: &Arc<dyn Dns>) -> Vec<String> {
-        let found = discovery.look_up(dns).await;
+        let found = discovery.look_up(dns, Duration::from_secs(1)).await;
         discovery.take(Duration::from_secs(1), found).iter().map(ToString::to_string).collect()
     }
 
@@ -176,6 +184,31 @@ mod tests {
         let mut discovery = Discovery::new(&strings(&["dns+ring.:7946", "dnssrv+srv", "dnssrvnoa+srv:99"])).unwrap();
         let found = look(&mut discovery, &dns).await;
         assert_eq!(found, ["192.0.2.1:7946", "192.0.2.9:17", "192.0.2.9:99", "[2001:db8::1]:7946"]);
+    }
+
+    /// A name server that says nothing.
+    struct Silent;
+
+    impl Dns for Silent {
+        fn addresses(&self, _: &str) -> BoxFuture<'static, Result<Vec<IpAddr>, DnsError>> {
+            std::future::pending().boxed()
+        }
+
+        fn services(&self, _: &str) -> BoxFuture<'static, Result<Vec<Service>, DnsError>> {
+            std::future::pending().boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_server_that_is_silent_fails_its_names_and_keeps_nobody_waiting() {
+        let dns: Arc<dyn Dns> = Arc::new(Silent);
+        let mut discovery = Discovery::new(&strings(&["dns+ring:7946", "dnssrv+srv", "192.0.2.7:7946"])).unwrap();
+        let found = discovery.look_up(&dns, Duration::from_millis(20)).await;
+        let addresses = discovery.take(Duration::from_secs(1), found);
+        assert_eq!(addresses, ["192.0.2.7:7946".parse().unwrap()], "what needs no name server is there");
+        let errors: Vec<_> = discovery.views().map(|view| view.error.clone()).collect();
+        let late = |name: &str| Some(format!("look up {name}: no answer within 20ms"));
+        assert_eq!(errors, [late("dns+ring:7946"), late("dnssrv+srv"), None]);
     }
 
     #[tokio::test]

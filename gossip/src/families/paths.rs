@@ -3,6 +3,10 @@
 //! Rules, without clock and IO. A stream way is good when a frame came over a connection that we opened; a datagram way is
 //! good when a knock was answered. Ways that were never tried count by what others of their kind did: where nobody's
 //! datagrams are answered, nobody is sent any.
+//!
+//! A way that is not in use dies silently, so ways are checked for their own sake: datagram ways of both families whenever the
+//! peer is probed, a stream way where datagrams of its family are not answered or not used. A proof that is old counts as
+//! none on pages.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,9 +18,16 @@ use crate::swim::Node;
 /// Failures in a row after which a datagram way that worked is left.
 const DATAGRAM_FAILURES: u8 = 2;
 const RETRY_MIN: Duration = Duration::from_secs(15);
-const RETRY_MAX: Duration = Duration::from_secs(600);
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// The longest a stream way is left alone: a healed family must be found again soon.
 const STREAM_RETRY_MAX: Duration = Duration::from_secs(20);
+/// A datagram way, and a stream way, that was proven less than this ago need not be checked.
+const DATAGRAM_PROVEN: Duration = Duration::from_secs(3);
+const STREAM_PROVEN: Duration = Duration::from_secs(10);
+/// A way that failed is not taken until it was tried, or until this long after it should have been.
+const UNTRIED: Duration = Duration::from_secs(60);
+/// An older proof says nothing of now.
+const BELIEVED: Duration = Duration::from_secs(120);
 const SCORE_MAX: i8 = 8;
 
 /// What this member can speak.
@@ -57,9 +68,9 @@ pub struct PathView {
     pub family: Family,
     /// The peer's endpoint.
     pub endpoint: SocketAddr,
-    /// Whether streams work; unknown while none was tried.
+    /// Whether streams work; unknown while none was tried lately.
     pub stream: Option<bool>,
-    /// Whether datagrams work; unknown while none was tried.
+    /// Whether datagrams work; unknown while none was tried lately.
     pub datagram: Option<bool>,
 }
 
@@ -68,16 +79,28 @@ struct Way {
     good: Option<Duration>,
     /// Set by a failure, taken away by a success.
     retry_at: Option<Duration>,
+    /// When it failed last, if that was after it was good last.
+    failed_at: Option<Duration>,
     failures: u8,
 }
 
 impl Way {
-    fn works(&self) -> Option<bool> {
-        if self.retry_at.is_some() { Some(false) } else { self.good.map(|_| true) }
+    fn works(&self, now: Duration) -> Option<bool> {
+        if self.retry_at.is_some() { Some(false) } else { self.proven_within(now, BELIEVED).then_some(true) }
     }
 
-    fn left_at(&self, now: Duration) -> bool {
-        self.retry_at.is_some_and(|at| now < at)
+    fn proven_within(&self, now: Duration, span: Duration) -> bool {
+        self.good.is_some_and(|good| now.saturating_sub(good) < span)
+    }
+
+    fn is_due(&self, now: Duration) -> bool {
+        self.retry_at.is_some_and(|at| now >= at)
+    }
+
+    /// It failed, and was not proven since. It is tried again for its own sake, so that nothing that matters waits for it; where
+    /// that did not happen, as in a cluster so large that the pair seldom meets, it is as good as any other after a while.
+    fn is_left(&self, now: Duration) -> bool {
+        self.retry_at.is_some_and(|at| now < at + UNTRIED)
     }
 
     fn succeeded(&mut self, now: Duration) {
@@ -86,6 +109,7 @@ impl Way {
 
     fn failed(&mut self, now: Duration, tolerated: u8, longest: Duration) {
         self.failures = self.failures.saturating_add(1);
+        self.failed_at = Some(now);
         if self.failures >= tolerated || self.good.is_none() {
             let doublings = u32::from(self.failures.saturating_sub(tolerated).min(8));
             self.retry_at = Some(now + (RETRY_MIN * 2_u32.pow(doublings)).min(longest));
@@ -149,8 +173,8 @@ impl Paths {
                 let endpoint = node.endpoint(family)?;
                 let way = peer.map(|peer| peer.streams[family.index()]).unwrap_or_default();
                 let suspected = way.good.is_none() && self.families[family.index()] < -2;
-                let rank = (way.left_at(now), suspected, way.good.is_none(), family != self.preferred);
-                Some((rank, family, endpoint, !way.left_at(now)))
+                let rank = (way.is_left(now), suspected, way.good.is_none(), family != self.preferred);
+                Some((rank, family, endpoint, !way.is_left(now)))
             })
             .collect();
         found.sort_by_key(|(rank, ..)| *rank);
@@ -178,22 +202,46 @@ impl Paths {
             return false;
         }
         let Some(peer) = self.peers.get(&node.id) else { return self.score > 0 };
-        let way = peer.datagrams[family.index()];
+        let (way, stream) = (peer.datagrams[family.index()], peer.streams[family.index()]);
         let trusted = way.good.is_some() || self.score > 0;
-        !peer.refuses_datagrams && way.retry_at.is_none() && trusted && !peer.streams[family.index()].left_at(now)
+        // Where streams fail, the whole family may be gone; unless a datagram was answered since.
+        let family_works = !stream.is_left(now) || way.good > stream.failed_at;
+        !peer.refuses_datagrams && way.retry_at.is_none() && trusted && family_works
     }
 
-    /// The address to knock at by datagram: one whose state is unknown or that is due to be tried again.
+    /// Where to answer a datagram of this family by a datagram, unless datagrams to there are known to fail.
     #[must_use]
-    pub fn knock(&self, now: Duration, node: &Node) -> Option<SocketAddr> {
+    pub fn datagram_back(&self, node: &Node, family: Family) -> Option<SocketAddr> {
+        let endpoint = node.endpoint(family).filter(|_| self.own.datagrams && node.datagrams())?;
+        let peer = self.peers.get(&node.id)?;
+        let open = !peer.refuses_datagrams && peer.datagrams[family.index()].retry_at.is_none();
+        open.then_some(endpoint)
+    }
+
+    /// Addresses to knock at by datagram: of ways whose state is unknown or old, or that are due to be tried again.
+    #[must_use]
+    pub fn knocks(&self, now: Duration, node: &Node) -> Vec<SocketAddr> {
         if !self.own.datagrams || !node.datagrams() {
-            return None;
+            return Vec::new();
         }
-        self.families(now, node).into_iter().find_map(|(family, endpoint, _)| {
+        let wanted = |(family, endpoint, _): (Family, SocketAddr, bool)| {
             let way = self.peers.get(&node.id).map(|peer| peer.datagrams[family.index()]).unwrap_or_default();
-            let unknown = way.good.is_none() && way.retry_at.is_none();
-            let due = way.retry_at.is_some_and(|at| now >= at);
-            (unknown || due).then_some(endpoint)
+            let old = way.retry_at.is_none() && !way.proven_within(now, DATAGRAM_PROVEN);
+            (old || way.is_due(now)).then_some(endpoint)
+        };
+        self.families(now, node).into_iter().filter_map(wanted).collect()
+    }
+
+    /// The address of a stream way that should be checked, because nothing else would tell whether it works.
+    #[must_use]
+    pub fn stream_to_check(&self, now: Duration, node: &Node) -> Option<SocketAddr> {
+        let peer = self.peers.get(&node.id)?;
+        let uses_datagrams = self.own.datagrams && node.datagrams() && !peer.refuses_datagrams;
+        self.families(now, node).into_iter().find_map(|(family, endpoint, _)| {
+            let (stream, datagram) = (peer.streams[family.index()], peer.datagrams[family.index()]);
+            let silent = !uses_datagrams || datagram.retry_at.is_some();
+            let old = stream.retry_at.is_none() && !stream.proven_within(now, STREAM_PROVEN);
+            ((silent && old) || stream.is_due(now)).then_some(endpoint)
         })
     }
 
@@ -206,9 +254,7 @@ impl Paths {
             peer.via = via;
         }
         if let Some(address) = opened {
-            let index = Family::of(address).index();
-            peer.streams[index].succeeded(now);
-            self.families[index] = (self.families[index] + 1).min(SCORE_MAX);
+            self.stream_proved(now, id, address);
         } else if let Some(family) = by {
             // It was not there yet, and is now. A way that failed more often may be blocked in our direction alone.
             let way = &mut peer.streams[family.index()];
@@ -235,6 +281,26 @@ impl Paths {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.refuses_datagrams = !takes;
         }
+    }
+
+    /// A knock by stream was answered.
+    pub fn stream_proved(&mut self, now: Duration, id: u64, address: SocketAddr) {
+        let index = Family::of(address).index();
+        self.families[index] = (self.families[index] + 1).min(SCORE_MAX);
+        self.peers.entry(id).or_default().streams[index].succeeded(now);
+    }
+
+    /// A knock was not answered; it is repeated before the way is left.
+    pub fn knock_silent(&mut self) {
+        self.score = (self.score - 1).max(-SCORE_MAX);
+    }
+
+    /// A repeated knock was not answered either: the way is left.
+    pub fn knocks_silent(&mut self, now: Duration, id: u64, address: SocketAddr) {
+        self.score = (self.score - 1).max(-SCORE_MAX);
+        let way = &mut self.peers.entry(id).or_default().datagrams[Family::of(address).index()];
+        way.failures = way.failures.max(DATAGRAM_FAILURES - 1);
+        way.failed(now, DATAGRAM_FAILURES, RETRY_MAX);
     }
 
     /// A knock was answered.
@@ -265,14 +331,14 @@ impl Paths {
 
     /// What is known of the ways to a node.
     #[must_use]
-    pub fn view(&self, node: &Node) -> Vec<PathView> {
+    pub fn view(&self, now: Duration, node: &Node) -> Vec<PathView> {
         let peer = self.peers.get(&node.id).cloned().unwrap_or_default();
         Family::BOTH
             .into_iter()
             .filter_map(|family| {
                 let endpoint = node.endpoint(family)?;
                 let (stream, datagram) = (peer.streams[family.index()], peer.datagrams[family.index()]);
-                Some(PathView { family, endpoint, stream: stream.works(), datagram: datagram.works() })
+                Some(PathView { family, endpoint, stream: stream.works(now), datagram: datagram.works(now) })
             })
             .collect()
     }
@@ -317,7 +383,7 @@ mod tests {
     fn streams_come_first_and_datagrams_once_they_are_answered() {
         let mut paths = paths();
         assert!(matches!(first(&paths, T0), Route::Stream(a) if Family::of(a) == Family::V6));
-        let knocked = paths.knock(T0, &dual(1)).unwrap();
+        let knocked = paths.knocks(T0, &dual(1))[0];
         paths.knock_answered(T0, 1, knocked);
         assert_eq!(first(&paths, T0), Route::Datagram(knocked));
     }
@@ -325,7 +391,7 @@ mod tests {
     #[test]
     fn datagrams_that_stay_silent_are_left_and_tried_again_later() {
         let mut paths = paths();
-        let address = paths.knock(T0, &dual(1)).unwrap();
+        let address = paths.knocks(T0, &dual(1))[0];
         paths.knock_answered(T0, 1, address);
         for _ in 0..DATAGRAM_FAILURES {
             assert_eq!(first(&paths, T0), Route::Datagram(address));
@@ -333,7 +399,7 @@ mod tests {
         }
         assert!(matches!(first(&paths, T0), Route::Stream(_)));
         let later = T0 + RETRY_MIN;
-        assert_eq!(paths.knock(later, &dual(1)), Some(address));
+        assert!(paths.knocks(later, &dual(1)).contains(&address));
     }
 
     #[test]
@@ -343,7 +409,14 @@ mod tests {
         paths.stream_failed(T0, 1, v6);
         assert!(matches!(first(&paths, T0), Route::Stream(a) if Family::of(a) == Family::V4));
         let later = T0 + STREAM_RETRY_MAX;
-        assert_eq!(first(&paths, later), Route::Stream(v6), "the preferred family is tried again");
+        assert!(
+            matches!(first(&paths, later), Route::Stream(a) if Family::of(a) == Family::V4),
+            "nothing waits for it"
+        );
+        assert_eq!(paths.stream_to_check(later, &dual(1)), Some(v6), "the preferred family is tried again");
+        assert_eq!(first(&paths, later + UNTRIED), Route::Stream(v6), "nobody tried it");
+        paths.stream_proved(later, 1, v6);
+        assert_eq!(first(&paths, later), Route::Stream(v6));
     }
 
     #[test]
@@ -362,7 +435,77 @@ mod tests {
         let paths = Paths::new(Own { v4: true, v6: false, datagrams: true }, Family::V6);
         let v6 = Node::new(2, About { v6: Some("[2001:db8::2]:7946".parse().unwrap()), ..About::default() });
         assert!(paths.routes(T0, &v6, true).0.is_empty());
-        assert_eq!(paths.knock(T0, &v6), None);
+        assert!(paths.knocks(T0, &v6).is_empty());
+    }
+
+    fn works(paths: &Paths, now: Duration, family: Family) -> (Option<bool>, Option<bool>) {
+        let view = paths.view(now, &dual(1));
+        view.iter().find(|path| path.family == family).map(|path| (path.stream, path.datagram)).unwrap()
+    }
+
+    #[test]
+    fn a_family_that_is_lost_silently_is_noticed_way_by_way_though_the_other_one_is_in_use() {
+        let mut paths = paths();
+        let [v6, v4] = paths.knocks(T0, &dual(1))[..] else { panic!("both families") };
+        for address in [v6, v4] {
+            paths.knock_answered(T0, 1, address);
+            paths.stream_proved(T0, 1, address);
+        }
+        assert!(paths.knocks(T0, &dual(1)).is_empty(), "just proven");
+        assert_eq!(paths.stream_to_check(T0 + STREAM_PROVEN, &dual(1)), None, "datagrams of that family tell");
+        let later = T0 + DATAGRAM_PROVEN;
+        assert_eq!(paths.knocks(later, &dual(1)), [v6, v4]);
+        // IPv4 is lost; IPv6 is what the pair uses.
+        paths.knock_answered(later, 1, v6);
+        paths.knock_silent();
+        assert_eq!(works(&paths, later, Family::V4), (Some(true), Some(true)), "one lost packet says nothing");
+        paths.knocks_silent(later, 1, v4);
+        assert_eq!(works(&paths, later, Family::V4), (Some(true), Some(false)));
+        let checked = later + STREAM_PROVEN;
+        assert_eq!(paths.stream_to_check(checked, &dual(1)), Some(v4));
+        paths.stream_failed(checked, 1, v4);
+        assert_eq!(works(&paths, checked, Family::V4), (Some(false), Some(false)));
+        assert_eq!(works(&paths, checked, Family::V6), (Some(true), Some(true)));
+        assert_eq!(paths.stream_to_check(checked, &dual(1)), None, "not before it is due");
+        // It is back: both ways are found again.
+        let due = checked + STREAM_RETRY_MAX;
+        assert!(paths.knocks(due, &dual(1)).contains(&v4) && paths.stream_to_check(due, &dual(1)) == Some(v4));
+    }
+
+    #[test]
+    fn where_no_stream_can_be_opened_datagrams_are_used_once_they_were_answered() {
+        let mut paths = paths();
+        for address in paths.knocks(T0, &dual(1)) {
+            paths.knock_answered(T0, 1, address);
+        }
+        let (soon, later) = (T0 + Duration::from_secs(4), T0 + Duration::from_secs(5));
+        for path in paths.view(T0, &dual(1)) {
+            paths.stream_failed(soon, 1, path.endpoint);
+        }
+        assert!(matches!(first(&paths, soon), Route::Stream(_)), "the family may be gone");
+        let address = paths.knocks(later, &dual(1))[0];
+        paths.knock_answered(later, 1, address);
+        assert_eq!(first(&paths, later), Route::Datagram(address));
+    }
+
+    #[test]
+    fn a_proof_of_long_ago_is_not_shown_as_one_of_now() {
+        let mut paths = paths();
+        let address = paths.knocks(T0, &dual(1))[0];
+        paths.knock_answered(T0, 1, address);
+        assert_eq!(works(&paths, T0 + Duration::from_secs(60), Family::V6).1, Some(true));
+        assert_eq!(works(&paths, T0 + BELIEVED, Family::V6).1, None);
+    }
+
+    #[test]
+    fn where_no_datagrams_are_used_the_stream_way_that_is_not_in_use_is_checked() {
+        let mut paths = Paths::new(Own { v4: true, v6: true, datagrams: false }, Family::V6);
+        let Route::Stream(v6) = first(&paths, T0) else { panic!("a stream") };
+        paths.stream_proved(T0, 1, v6);
+        let v4 = paths.stream_to_check(T0, &dual(1)).unwrap();
+        assert_eq!(Family::of(v4), Family::V4);
+        paths.stream_proved(T0, 1, v4);
+        assert_eq!(paths.stream_to_check(T0, &dual(1)), None);
     }
 
     #[test]

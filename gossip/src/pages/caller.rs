@@ -1,8 +1,9 @@
 //! Calls addresses of members, so that a page can tell a dead process from a dead port and from one that hangs.
 //!
 //! A call is a connection with a few bytes and the wait for one byte: of an HTTP request to a gossip port, which answers it
-//! with a line; of HTTP/2's greeting to a gRPC port. What came of a call is kept for a moment, so that many readers of a
-//! page cause no more calls than one.
+//! with a line; of HTTP/2's greeting to a gRPC port. A gRPC port that answers is asked for its health as well, which tells a
+//! proxy that has lost its process from one that has not. What came of a call is kept for a moment, so that many readers of
+//! a page cause no more calls than one.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -13,12 +14,18 @@ use futures::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
+use tonic_health::ServingStatus;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use vivace_runtime::Clock;
 
 use super::evidence::{Checked, Contact};
 
 /// How long a call is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long its health is waited for, behind a port that answers.
+const HEALTH: Duration = Duration::from_millis(400);
 /// How long its result is believed.
 const KEPT: Duration = Duration::from_secs(4);
 /// Calls at once, and calls for one page: the oldest results are renewed first.
@@ -78,17 +85,20 @@ impl Caller {
         due.truncate(PER_PAGE);
         let all = futures::stream::iter(due.into_iter().map(|(_, key)| async {
             let contact = call(&key).await;
-            (key, contact)
+            self.note(key.clone(), contact);
+            if key.0 == Port::Service
+                && contact == Contact::Answers
+                && let Some(contact) = health(&key.1).await
+            {
+                self.note(key, contact);
+            }
         }));
         let mut called = all.buffer_unordered(AT_ONCE);
         let clock = Arc::clone(&self.clock);
         let mut over = clock.sleep(PATIENCE + PATIENCE / 2);
         loop {
             tokio::select! {
-                one = called.next() => match one {
-                    Some((key, contact)) => self.note(key, contact),
-                    None => break,
-                },
+                one = called.next() => if one.is_none() { break },
                 () = &mut over => break,
             }
         }
@@ -129,6 +139,24 @@ async fn call((port, address): &(Port, String)) -> Contact {
         // Whoever closes the connection is awake; at a gRPC port it is not what a server does.
         Ok(Ok(_) | Err(_)) if *port == Port::Gossip => Contact::Answers,
         Ok(Ok(_) | Err(_)) | Err(_) => Contact::Silent,
+    }
+}
+
+/// What the health service at an address says. None where nothing is learnt: it speaks TLS, has no such service, is late.
+async fn health(address: &str) -> Option<Contact> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?.connect_timeout(HEALTH);
+    let asked = async {
+        let channel = endpoint.connect().await.ok()?;
+        Some(HealthClient::new(channel).check(HealthCheckRequest::default()).await)
+    };
+    match tokio::time::timeout(HEALTH, asked).await.ok()?? {
+        Ok(answer) if answer.get_ref().status == ServingStatus::Serving as i32 => Some(Contact::Answers),
+        Ok(_) => Some(Contact::NotServing),
+        // It was said by the other side, not found out here about the connection.
+        Err(status) if status.code() == tonic::Code::Unavailable && std::error::Error::source(&status).is_none() => {
+            Some(Contact::NothingBehind)
+        }
+        Err(_) => None,
     }
 }
 
@@ -179,6 +207,35 @@ mod tests {
         assert_eq!(contact(&caller, Port::Gossip, &silent).await, Contact::Silent);
         let closing = listener(|stream| async move { drop(stream) }).await;
         assert_eq!(contact(&caller, Port::Service, &closing).await, Contact::Silent);
+    }
+
+    #[tokio::test]
+    async fn a_port_that_answers_is_asked_for_its_health() {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let routes = tonic::service::Routes::new(service).into_axum_router();
+        tokio::spawn(async move { axum::serve(listener, routes).await });
+        // Each time anew: results are kept.
+        let now = async || contact(&Caller::new(Arc::new(SystemClock)), Port::Service, &address).await;
+        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        assert_eq!(now().await, Contact::Answers);
+        reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        assert_eq!(now().await, Contact::NotServing);
+        // A service that is not there at all is no reason to complain: it answers.
+        let other = listening(axum::Router::new()).await;
+        assert_eq!(contact(&Caller::new(Arc::new(SystemClock)), Port::Service, &other).await, Contact::Answers);
+        // What a proxy says whose process is gone.
+        let proxy = axum::Router::new().fallback(async || http::StatusCode::SERVICE_UNAVAILABLE);
+        let proxy = listening(proxy).await;
+        assert_eq!(contact(&Caller::new(Arc::new(SystemClock)), Port::Service, &proxy).await, Contact::NothingBehind);
+    }
+
+    async fn listening(router: axum::Router) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::evidence::{Cluster, Seed, Stranger, StrangerReason};
+use super::evidence::{Cluster, ClusterMember, Seed, Stranger, StrangerReason};
 use super::finding::{Code, Finding, Severity};
 use super::words::{ago, listed, span};
 
@@ -12,6 +12,9 @@ use super::words::{ago, listed, span};
 const RECENT: Duration = Duration::from_secs(120);
 /// A name is resolved again and its members come up; before that, nothing is said about it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why nothing can be forgotten about a name.
+const NO_RECORD: &str = "a name has no record here: there is nothing to forget";
 
 /// Judges what is not about one member.
 #[must_use]
@@ -25,14 +28,39 @@ pub fn judge_cluster(cluster: &Cluster) -> Vec<Finding> {
     strangers.chain(seeds).collect()
 }
 
+/// A member that is down while its port answers: it may be another cluster's process that has its address now.
+#[must_use]
+pub(super) fn judge_address(cluster: &Cluster, member: &ClusterMember, finding: Finding) -> Finding {
+    let foreign = |stranger: &&Stranger| {
+        stranger.reason == StrangerReason::Label
+            && stranger.last <= RECENT
+            && member.paths.iter().any(|path| path.endpoint.ip() == stranger.address)
+    };
+    let Some(stranger) = cluster.strangers.iter().find(foreign).filter(|_| finding.code == Code::Returning) else {
+        return finding;
+    };
+    let verdict = "is dead: a member of another cluster has its address now";
+    let mut dead = Finding::new(Code::Dead, Severity::Fault, &member.name, verdict);
+    dead.evidence = finding.evidence;
+    dead.evidence(format!(
+        "{} frames from {} with another cluster label, the last {}.",
+        stranger.count,
+        stranger.address,
+        ago(stranger.last)
+    ))
+    .effect("Its work is done by others where there are others.")
+    .action("Start it anew at another address, or forget it if it will not come back.")
+    .forget(true, "what answers there is another cluster's; should the member return, it registers anew")
+}
+
 fn judge_stranger(cluster: &Cluster, address: IpAddr, all: &[&Stranger]) -> Finding {
     let known = cluster.members.iter().find(|member| member.paths.iter().any(|path| path.endpoint.ip() == address));
     let who = known.map_or_else(|| address.to_string(), |member| format!("{address} ({})", member.name));
     let labels = all.iter().any(|stranger| stranger.reason == StrangerReason::Label);
     let finding = if labels {
         let own = if cluster.label.is_empty() { "none".to_owned() } else { format!("{:?}", cluster.label) };
-        Finding::new(Code::ForeignLabel, Severity::Fault, &who, "is a member of another cluster and calls here")
-            .effect("It is not heard. If it is meant to be a member of this cluster, it is missing.")
+        Finding::new(Code::ForeignLabel, Severity::Fault, &who, "belongs to another cluster")
+            .effect("Neither hears the other. If it is meant to be a member of this cluster, it is missing.")
             .action(format!(
                 "The label here is {own}. Set memberlist.cluster_label there to the same, or take this cluster's addresses \
                  out of its join_members (an address may have been used again)."
@@ -42,7 +70,7 @@ fn judge_stranger(cluster: &Cluster, address: IpAddr, all: &[&Stranger]) -> Find
         let verdict =
             if plain { "sends without encryption, which is required here" } else { "uses another gossip key" };
         Finding::new(Code::WrongKey, Severity::Fault, &who, verdict)
-            .effect("It is not heard and is missing from the cluster.")
+            .effect("Neither hears the other: it is missing from the cluster.")
             .action("Give it one of the keys that are in use here; while keys are rotated, all members need both.")
     };
     let mut finding = finding;
@@ -52,9 +80,10 @@ fn judge_stranger(cluster: &Cluster, address: IpAddr, all: &[&Stranger]) -> Find
             StrangerReason::Key => "a key that is not known here",
             StrangerReason::Plain => "no encryption",
         };
-        finding = finding.evidence(format!("{} frames with {why}, the last {}.", stranger.count, ago(stranger.last)));
+        finding =
+            finding.evidence(format!("{} frames from it with {why}, the last {}.", stranger.count, ago(stranger.last)));
     }
-    finding
+    finding.forget(false, "it is no member here: there is nothing to forget")
 }
 
 fn judge_seed(cluster: &Cluster, seed: &Seed) -> Option<Finding> {
@@ -74,7 +103,8 @@ fn judge_seed(cluster: &Cluster, seed: &Seed) -> Option<Finding> {
                 .effect("Members that are known are still tried; new ones are not found by this name.")
                 .action(
                     "Correct memberlist.join_members, or the DNS record or Service behind it. It is tried for ever.",
-                ),
+                )
+                .forget(false, NO_RECORD),
         );
     }
     // A member that is down is named itself; that its name still leads there is no fault of the name.
@@ -97,6 +127,7 @@ fn judge_seed(cluster: &Cluster, seed: &Seed) -> Option<Finding> {
             .evidence(leads)
             .evidence(format!("So for {}.", span(seed.since)))
             .effect("This process does not find the cluster by this name.")
-            .action("See whether the name still stands for the members, and whether they listen on that port."),
+            .action("See whether the name still stands for the members, and whether they listen on that port.")
+            .forget(false, NO_RECORD),
     )
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::caller::{Caller, Port};
-use super::cluster_verdict::judge_cluster;
+use super::cluster_verdict::{judge_address, judge_cluster};
 use super::evidence::{Checked, Cluster, ClusterMember, Contact};
 use super::finding::{Code, Finding, Severity};
 use super::member_verdict::{MemberEvidence, RingKind, judge_member};
@@ -152,7 +152,8 @@ async fn moment(board: &Board, caller: &Caller, members: &[&RingEntry]) -> Momen
         for member in &cluster.members {
             let called =
                 member.paths.iter().filter_map(|path| services.get(&(Port::Gossip, path.endpoint.to_string())));
-            processes.insert(member.process, judge_process(member, &called.cloned().collect::<Vec<Checked>>()));
+            let finding = judge_process(member, &called.cloned().collect::<Vec<Checked>>());
+            processes.insert(member.process, judge_address(cluster, member, finding));
         }
     }
     let findings = cluster.as_deref().map(judge_cluster).unwrap_or_default();
@@ -175,8 +176,8 @@ fn take_contacts(member: &mut ClusterMember, called: &HashMap<(Port, String), Ch
         match called.get(&(Port::Gossip, path.endpoint.to_string())).map(|check| check.contact) {
             Some(Contact::Answers) => path.stream = Some(true),
             Some(Contact::Refused | Contact::Unreachable) => path.stream = Some(false),
-            // Whether it hangs, membership says.
-            Some(Contact::Silent) | None => {}
+            // Whether it hangs, membership says. The others are said of gRPC ports alone.
+            Some(Contact::Silent | Contact::NotServing | Contact::NothingBehind) | None => {}
         }
     }
 }

@@ -60,9 +60,9 @@ pub struct Path {
     pub family: &'static str,
     /// Where.
     pub endpoint: SocketAddr,
-    /// Whether streams (TCP) work; unknown while none was tried.
+    /// Whether streams (TCP) work; unknown while none was tried lately.
     pub stream: Option<bool>,
-    /// Whether datagrams (UDP) work; unknown while none was tried.
+    /// Whether datagrams (UDP) work; unknown while none was tried lately.
     pub datagram: Option<bool>,
 }
 
@@ -127,10 +127,14 @@ pub struct Message {
 
 /// What came of calling an address just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Contact {
     /// Something answers as it should.
     Answers,
+    /// It answers, and says of itself that it does not serve now.
+    NotServing,
+    /// It answers for another, which it does not reach: a proxy.
+    NothingBehind,
     /// The connection is accepted and nothing is said.
     Silent,
     /// The host refuses: nobody listens there.
@@ -145,6 +149,8 @@ impl Contact {
     pub fn words(self) -> &'static str {
         match self {
             Self::Answers => "answers",
+            Self::NotServing => "answers that it is not serving",
+            Self::NothingBehind => "answers, and does not reach what it stands for",
             Self::Silent => "accepts connections and says nothing",
             Self::Refused => "refuses connections",
             Self::Unreachable => "cannot be reached from here",

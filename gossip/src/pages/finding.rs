@@ -83,13 +83,15 @@ pub enum Code {
     ServiceDead,
     /// The process works, the proxy before it does not.
     ProxyDead,
+    /// It says of itself that it does not serve.
+    NotServing,
     /// Two processes have one instance id.
     DuplicateId,
     /// Two processes have one member name.
     DuplicateName,
-    /// Another cluster's member calls here.
+    /// A process of another cluster, met at one of our addresses or its own.
     ForeignLabel,
-    /// A member with another gossip key calls here.
+    /// A process with another gossip key.
     WrongKey,
     /// A name to join cannot be resolved.
     SeedUnresolved,

@@ -90,7 +90,9 @@ pub(super) fn page(title: &str, links: &[(String, String)], content: &Markup) ->
     out.raw("<meta name=\"color-scheme\" content=\"light dark\"><link rel=\"stylesheet\" href=\"/static/rings.css\">");
     out.raw("<script src=\"/static/rings.js\" defer></script></head><body><nav>");
     for (path, name) in links {
-        out.raw("<a href=\"").text(path).raw("\">").text(name).raw("</a>");
+        out.raw("<a href=\"").text(path);
+        out.raw(if title.starts_with(name.as_str()) { "\" aria-current=\"page\">" } else { "\">" });
+        out.text(name).raw("</a>");
     }
     out.raw("</nav><main id=\"live\"><h1>").text(title).raw("</h1>");
     out.0.push_str(&content.0);
@@ -104,11 +106,13 @@ pub(super) const CSS: &str = r#":root{--fg:#1c1e21;--bg:#fff;--soft:#f4f5f7;--li
 *{box-sizing:border-box}
 body{font:15px/1.45 system-ui,sans-serif;color:var(--fg);background:var(--bg);margin:0 auto;max-width:100rem;padding:1rem 1.5rem 3rem}
 nav{display:flex;flex-wrap:wrap;gap:.3rem 1.2rem;padding-bottom:.8rem;border-bottom:1px solid var(--line)}
+nav [aria-current]{color:var(--fg);font-weight:600;text-decoration:none}
 a{color:var(--note)}h1{font-size:1.5rem;margin:1rem 0 .2rem}h2{font-size:1.15rem;margin:1.8rem 0 .4rem}p{margin:.4rem 0}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}
 th,td{padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600;color:var(--dim);white-space:nowrap}.n{text-align:right;font-variant-numeric:tabular-nums}
-small,.dim{color:var(--dim)}code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
+.scroll td code{white-space:nowrap;overflow-wrap:normal}tr:has(+.why)>td{border-bottom:0;padding-bottom:.1rem}.why>td{padding:0 0 .5rem 1.2rem}
+.why summary{color:var(--dim)}small,.dim{color:var(--dim)}code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
 .ok{color:var(--ok)}.note{color:var(--note)}.warning{color:var(--warning)}.fault{color:var(--fault);font-weight:600}
 .box{background:var(--soft);border-left:4px solid var(--line);padding:.6rem 1rem;margin:.7rem 0}
 .box.fault{border-color:var(--fault);color:inherit;font-weight:400}.box.warning{border-color:var(--warning);color:inherit}.box.note{border-color:var(--note);color:inherit}

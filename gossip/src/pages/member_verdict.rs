@@ -59,8 +59,15 @@ pub fn judge_member(evidence: &MemberEvidence<'_>) -> Finding {
     if !entry.is_healthy() {
         return absent(evidence);
     }
-    if let Some(finding) = dead_service(evidence) {
-        return finding;
+    if let Some(service) = dead_service(evidence) {
+        return match process.filter(|process| process.code == Code::OneWay) {
+            Some(way) => Finding {
+                subject: entry.id.to_string(),
+                evidence: way.evidence.iter().chain(&service.evidence).cloned().collect(),
+                ..way.clone()
+            },
+            None => service,
+        };
     }
     match process {
         Some(process) if !process.is_quiet() => Finding { subject: entry.id.to_string(), ..process.clone() },
@@ -71,6 +78,7 @@ pub fn judge_member(evidence: &MemberEvidence<'_>) -> Finding {
                 .action("Wait until it is gone.")
                 .forget(false, "it is alive and leaves by itself")
         }
+        _ if evidence.services.iter().any(|check| check.contact == Contact::NotServing) => not_serving(evidence),
         _ => Finding::new(Code::Healthy, Severity::Ok, &entry.id, "is healthy")
             .evidence("Its process answers in membership.")
             .forget(false, "it is alive: it would register again at once"),
@@ -171,9 +179,9 @@ fn dead_service(evidence: &MemberEvidence<'_>) -> Option<Finding> {
     // Where the two share no family, nobody expects that an address of the other one can be called from here.
     let apart = evidence.process.is_some_and(|process| process.code == Code::Relayed);
     let fails = |check: &&Checked| match check.contact {
-        Contact::Answers => false,
+        Contact::Answers | Contact::NotServing => false,
         Contact::Unreachable => !apart,
-        Contact::Silent | Contact::Refused => true,
+        Contact::Silent | Contact::Refused | Contact::NothingBehind => true,
     };
     let all_fail = |checks: &[&Checked]| !checks.is_empty() && checks.iter().all(fails);
     let (code, verdict, failing, action) = if all_fail(&proxies) && !all_fail(&direct) {
@@ -214,6 +222,20 @@ fn dead_service(evidence: &MemberEvidence<'_>) -> Option<Finding> {
             .action(action)
             .forget(false, "it is alive: it would register again at once"),
     )
+}
+
+/// It starts, and will serve; or a part of it has failed.
+fn not_serving(evidence: &MemberEvidence<'_>) -> Finding {
+    let verdict = "is alive, and says that it does not serve yet, or no more";
+    let mut finding = Finding::new(Code::NotServing, Severity::Warning, &evidence.entry.id, verdict);
+    for check in evidence.services.iter().filter(|check| check.contact == Contact::NotServing) {
+        finding = finding.evidence(format!("{} {}.", check.address, check.contact.words()));
+    }
+    finding
+        .evidence("Its process answers in membership.")
+        .effect("Calls to it are refused until it serves.")
+        .action("While it starts, wait: /ready on it says for what. Else see its log and /status/services.")
+        .forget(false, "it is alive: it would register again at once")
 }
 
 /// How long ago a member was last known to live, in words.

@@ -9,7 +9,7 @@ use super::evidence::{Cluster, ClusterMember, Message, Path};
 use super::finding::{Finding, Severity};
 use super::html::{Markup, page};
 use super::ring_page::{Coverage, write_coverage};
-use super::shared::{Difference, class, write_boxes, write_differences, write_verdict};
+use super::shared::{Difference, class, write_boxes, write_differences, write_verdict, write_why};
 use super::words::{ago, time};
 use crate::ring::Standing;
 use crate::state::{RingFigures, StateHash};
@@ -177,17 +177,8 @@ impl MemberlistPageView {
     }
 
     fn members(&self, out: &mut Markup) {
-        out.raw("<h2>Members</h2>").table(&[
-            "Name",
-            "State",
-            "Verdict",
-            "Address",
-            "TCP",
-            "UDP",
-            "Via",
-            "Last heard",
-            "Since",
-        ]);
+        const COLUMNS: [&str; 9] = ["Name", "State", "Verdict", "Address", "TCP", "UDP", "Via", "Last heard", "Since"];
+        out.raw("<h2>Members</h2>").table(&COLUMNS);
         for (member, verdict) in self.cluster.members.iter().zip(&self.verdicts) {
             out.raw("<tr><td>").text(&member.name);
             out.raw(if member.process == self.cluster.me {
@@ -209,13 +200,15 @@ impl MemberlistPageView {
                         _ if own => "<span class=\"dim\">–</span><br>",
                         Some(true) => "<span class=\"ok\">works</span><br>",
                         Some(false) => "<span class=\"warning\">fails</span><br>",
-                        None => "<span class=\"dim\">not tried</span><br>",
+                        None => "<span class=\"dim\">not tried lately</span><br>",
                     });
                 }
             }
-            out.raw("</td>").element("td", member.via.as_deref().unwrap_or_default());
+            let via = member.via.as_deref().filter(|_| member.standing.is_up());
+            out.raw("</td>").element("td", via.unwrap_or_default());
             let heard = member.heard.map_or_else(|| "never".to_owned(), ago);
             out.element("td", if own { "" } else { &heard }).element("td", &ago(member.since)).raw("</tr>");
+            write_why(out, verdict, COLUMNS.len());
         }
         out.end_table();
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::finding::{Code, Finding, Severity};
 use super::html::{Form, Markup, page};
 use super::ring_page::{Coverage, write_coverage};
-use super::shared::{Difference, write_boxes, write_differences, write_verdict};
+use super::shared::{Difference, write_boxes, write_differences, write_verdict, write_why};
 use super::words::{listed, percent, seconds, time};
 use crate::partition::{PartitionEntry, allowed_from};
 use crate::ring::RingEntry;
@@ -163,7 +163,9 @@ impl PartitionPageView {
     #[must_use]
     pub(super) fn html(&self, token: &str) -> String {
         let mut out = Markup::default();
-        out.raw("<p>").number(self.partitions.len()).raw(" partitions. Ring <code>").text(&self.ring);
+        let count = self.partitions.len();
+        out.raw("<p>").number(count).raw(if count == 1 { " partition" } else { " partitions" });
+        out.raw(". Ring <code>").text(&self.ring);
         out.raw("</code>. Current time: ").text(&time(self.now)).raw("</p>");
         if !self.note.is_empty() {
             out.element("p class=\"box note\"", &self.note);
@@ -178,7 +180,7 @@ impl PartitionPageView {
     }
 
     fn table(&self, out: &mut Markup, token: &str) {
-        out.table(&[
+        const COLUMNS: [&str; 9] = [
             "#Partition ID",
             "State",
             "Verdict",
@@ -188,7 +190,8 @@ impl PartitionPageView {
             "#Tokens",
             "#Ownership",
             "Actions",
-        ]);
+        ];
+        out.table(&COLUMNS);
         for row in &self.partitions {
             let register = row.entry.as_ref().map(|entry| &entry.partition.state);
             out.raw("<tr>").element("td class=\"n\"", &row.id.to_string());
@@ -208,6 +211,7 @@ impl PartitionPageView {
             out.element("td class=\"n\"", &percent(row.ownership)).raw("<td>");
             self.actions(out, row, token);
             out.raw("</td></tr>");
+            write_why(out, &row.finding, COLUMNS.len());
         }
         out.end_table();
     }

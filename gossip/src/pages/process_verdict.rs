@@ -25,7 +25,7 @@ fn alive(member: &ClusterMember) -> Finding {
     let paths = &member.paths;
     let name = &member.name;
     let broken: Vec<&Path> = paths.iter().filter(|path| path.stream == Some(false)).collect();
-    let works = |path: &&Path| path.stream == Some(true);
+    let works = |path: &&Path| path.stream == Some(true) || (path.stream.is_none() && path.datagram == Some(true));
     if !member.shares_family {
         return relayed(member);
     }
@@ -45,8 +45,12 @@ fn alive(member: &ClusterMember) -> Finding {
             name,
             format!("is reached over {} only; {} does not work", good.family, dead.family),
         )
-        .evidence(format!("TCP to {} works.", good.endpoint))
-        .evidence(format!("TCP to {} fails from here.", dead.endpoint))
+        .evidence(ways_work(good))
+        .evidence(match dead.datagram {
+            Some(false) => format!("Neither TCP nor UDP to {} works from here.", dead.endpoint),
+            Some(true) => format!("TCP to {} fails from here, though UDP works.", dead.endpoint),
+            None => format!("TCP to {} fails from here.", dead.endpoint),
+        })
         .effect(format!("Nothing suffers while {} works; there is no second way.", good.family))
         .action(format!("Look for what drops {} between this host and {}.", dead.family, dead.endpoint.ip()))
         .forget(false, "it is alive");
@@ -67,6 +71,15 @@ fn alive(member: &ClusterMember) -> Finding {
         .forget(false, "it is alive");
     }
     Finding::new(Code::Healthy, Severity::Ok, name, "is healthy").evidence(heard(member)).forget(false, "it is alive")
+}
+
+fn ways_work(path: &Path) -> String {
+    let ways = match (path.stream, path.datagram) {
+        (Some(true), Some(true)) => "TCP and UDP to {} work.",
+        (Some(true), _) => "TCP to {} works.",
+        _ => "UDP to {} works.",
+    };
+    ways.replace("{}", &path.endpoint.to_string())
 }
 
 fn relayed(member: &ClusterMember) -> Finding {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::finding::Finding;
 use super::html::{Form, Markup, page};
 use super::member_verdict::{RingKind, last_sign};
-use super::shared::{Difference, class, write_boxes, write_differences, write_verdict};
+use super::shared::{Difference, class, write_boxes, write_differences, write_verdict, write_why};
 use super::words::{percent, seconds, span, time};
 use crate::ring::RingEntry;
 use crate::state::{Address, StateHash};
@@ -210,6 +210,7 @@ impl RingPageView {
             out.element("td class=\"n\"", &percent(row.ownership)).element("td", &instance.software).raw("<td>");
             let form = Form { action: &self.path, token };
             out.button(&form, "Forget", &[("forget", &entry.id)]).raw("</td></tr>");
+            write_why(out, &row.finding, columns.len());
         }
         out.end_table();
     }

@@ -76,6 +76,8 @@ pub fn router(setup: Setup) -> Router {
         .route(PARTITIONS, get(partitions).post(change_partition))
         .route(MEMBERLIST, any(memberlist))
         .route("/static/rings.css", get(async || asset("text/css; charset=utf-8", CSS)))
+        // Browsers ask for it beside every page of plain text, and complain where it is missing.
+        .route("/favicon.ico", get(async || (StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, "max-age=86400")])))
         .route("/static/rings.js", get(async || asset("text/javascript; charset=utf-8", JS)));
     for page in layout.rings.clone() {
         let path = page.path();

@@ -123,18 +123,22 @@ pub(super) fn write_boxes(out: &mut Markup, findings: &[Finding]) {
     }
 }
 
-/// A verdict in a cell; what stands behind it unfolds.
+/// A verdict in a cell.
 pub(super) fn write_verdict(out: &mut Markup, finding: &Finding) {
+    out.raw(class(finding.severity)).text(&finding.verdict).raw("</span>");
+}
+
+/// What stands behind a verdict that is not quiet: a row of its own below that of its subject, over all columns.
+pub(super) fn write_why(out: &mut Markup, finding: &Finding, columns: usize) {
     if finding.is_quiet() {
-        out.raw(class(finding.severity)).text(&finding.verdict).raw("</span>");
         return;
     }
-    out.raw("<details id=\"v-").text(&finding.subject).raw("\"");
+    out.raw("<tr class=\"why\"><td colspan=\"").number(columns).raw("\"><details id=\"v-").text(&finding.subject);
     // What must be looked at is open without JavaScript as well.
-    out.raw(if finding.severity >= Severity::Warning { " open" } else { "" });
-    out.raw("><summary>").raw(class(finding.severity)).text(&finding.verdict).raw("</span></summary>");
+    out.raw(if finding.severity >= Severity::Warning { "\" open>" } else { "\">" });
+    out.raw("<summary>why, and what to do</summary>");
     write_details(out, finding);
-    out.raw("</details>");
+    out.raw("</details></td></tr>");
 }
 
 fn write_details(out: &mut Markup, finding: &Finding) {

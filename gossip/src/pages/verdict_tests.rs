@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::cluster_verdict::judge_cluster;
+use super::cluster_verdict::{judge_address, judge_cluster};
 use super::evidence::{Checked, Cluster, ClusterMember, Contact, Path, Seed, Stranger, StrangerReason};
 use super::finding::{Code, Finding};
 use super::member_verdict::{MemberEvidence, RingKind, judge_member};
@@ -188,6 +188,11 @@ fn fault_4_a_port_that_is_blocked_one_way_is_told_from_death() {
     let finding = only_member_three(&scene);
     assert_eq!((finding.code, safe(&finding)), (Code::OneWay, false));
     assert!(finding.evidence[0].contains("10.0.0.4:7946"), "{finding:?}");
+    // Where its service port fails as well, it is the way that is blocked, or a death that membership has yet to notice.
+    scene.services[3][0].contact = Contact::Refused;
+    let finding = only_member_three(&scene);
+    assert_eq!((finding.code, safe(&finding)), (Code::OneWay, false));
+    assert!(finding.evidence.iter().any(|it| it.contains("10.0.0.4:9095 refuses")), "{finding:?}");
 }
 
 #[test]
@@ -198,6 +203,10 @@ fn fault_5_a_family_that_died_between_dual_members_is_named() {
     let finding = only_member_three(&scene);
     assert_eq!((finding.code, safe(&finding)), (Code::FamilyDown, false));
     assert!(finding.verdict.contains("IPv4 only") && finding.verdict.contains("IPv6 does not"), "{finding:?}");
+    assert!(finding.evidence[1].contains("Neither TCP nor UDP to [2001:db8::4]:7946"), "{finding:?}");
+    // UDP alone tells that the other family works, where no stream was opened over it.
+    (scene.member().paths[0].stream, scene.member().paths[0].datagram) = (None, Some(true));
+    assert!(only_member_three(&scene).evidence[0].starts_with("UDP to 10.0.0.4:7946 works"));
 }
 
 #[test]
@@ -247,6 +256,27 @@ fn fault_8_a_dead_sidecar_is_told_from_a_dead_process() {
 }
 
 #[test]
+fn a_proxy_that_lost_its_process_and_a_member_that_does_not_serve_are_named() {
+    let mut scene = scene();
+    scene.crowd.change(3, |instance| {
+        instance.addresses.insert(0, Address { via: Via::Proxy, host: "10.0.0.4".into(), port: 12345 });
+    });
+    scene.services[3].push(Checked { address: "10.0.0.4:12345".into(), contact: Contact::NothingBehind });
+    let finding = only_member_three(&scene);
+    assert_eq!((finding.code, safe(&finding)), (Code::ProxyDead, false));
+    assert!(finding.evidence[0].contains("does not reach what it stands for"), "{finding:?}");
+    for check in &mut scene.services[3] {
+        check.contact = Contact::NotServing;
+    }
+    let finding = only_member_three(&scene);
+    assert_eq!((finding.code, safe(&finding)), (Code::NotServing, false));
+    assert!(finding.evidence[0].contains("10.0.0.4:9095 answers that it is not serving"), "{finding:?}");
+    // One that leaves says so as well, and that is as it should be.
+    scene.crowd.change(3, |instance| instance.state = crate::state::InstanceState::Leaving);
+    assert_eq!(only_member_three(&scene).code, Code::Leaving);
+}
+
+#[test]
 fn fault_9_two_processes_with_one_id_are_both_named() {
     let mut scene = scene();
     scene.crowd.add_rival(3, 77, true);
@@ -268,10 +298,27 @@ fn fault_10_a_foreign_cluster_is_named_by_its_address() {
     let finding = only_cluster(&scene);
     assert_eq!((finding.code, finding.subject.as_str()), (Code::ForeignLabel, "10.7.7.7"));
     assert!(finding.action.contains("prod") && finding.evidence[0].contains("12 frames"), "{finding:?}");
-    assert!(finding.forget.is_none(), "there is nothing to forget");
+    assert!(!safe(&finding) && finding.forget.as_ref().is_some_and(|it| it.why.contains("nothing to forget")));
     // What was long ago is no news.
     scene.cluster.strangers[0].last = seconds(900);
     assert!(scene.judge().2.is_empty());
+}
+
+#[test]
+fn an_address_that_another_cluster_took_over_is_told_from_a_member_that_returns() {
+    let mut scene = scene();
+    scene.declared_dead(Contact::Answers);
+    let judge = |scene: &Scene| {
+        let member = &scene.cluster.members[3];
+        judge_address(&scene.cluster, member, judge_process(member, &scene.gossip[3]))
+    };
+    assert_eq!(judge(&scene).code, Code::Returning);
+    let address = endpoint(3, false).ip();
+    scene.cluster.strangers.push(Stranger { address, reason: StrangerReason::Label, count: 5, last: seconds(1) });
+    let finding = judge(&scene);
+    explained(&finding, "process-3");
+    assert_eq!((finding.code, safe(&finding)), (Code::Dead, true));
+    assert!(finding.evidence.iter().any(|it| it.contains("5 frames from 10.0.0.4")), "{finding:?}");
 }
 
 #[test]

@@ -250,6 +250,13 @@ impl Keeper {
                 let changed = lifecycle.poll(state, &view, now.monotonic, now.unix_seconds());
                 events.extend(changed.into_iter().map(|(id, to)| KeeperEvent::Partition(id, to)));
             }
+            // Nothing is written to an inactive partition: whoever owns it takes no new data, and says so.
+            for part in &mut self.parts {
+                if let Some(entry) = part.member.partition().and_then(|own| view.get(own)) {
+                    let read_only = entry.state() == PartitionState::Inactive;
+                    part.member.set_read_only(state, read_only, now.unix_seconds());
+                }
+            }
         }
         events
     }
@@ -444,6 +451,54 @@ mod tests {
             waiting.tick(&mut state, &liveness, at(second));
         }
         assert_eq!(waiting.rings(&state, &liveness).rings[LIVE].entries().len(), 1);
+    }
+
+    #[test]
+    fn a_live_store_is_read_only_while_its_partition_is_inactive() {
+        let (mut keeper, mut state, liveness) = (keeper(0), State::new(), alive(&[0]));
+        keeper.start(&mut state, at(0));
+        let run = |keeper: &mut Keeper, state: &mut State, seconds: std::ops::Range<u64>| {
+            for second in seconds {
+                keeper.tick(state, &liveness, at(second));
+            }
+            let entry = keeper.rings(state, &liveness).rings[LIVE].entries()[0].clone();
+            (entry.instance.read_only, entry.instance.read_only_changed_at)
+        };
+        assert_eq!(run(&mut keeper, &mut state, 0..20), (false, 0));
+        let change = |to| Command::Partition { id: 0, change: Change::State(to) };
+        keeper.command(&mut state, &alive(&[0]), change(PartitionState::Inactive), at(20)).unwrap();
+        let (read_only, since) = run(&mut keeper, &mut state, 20..40);
+        assert!(read_only && (1_700_000_020..=1_700_000_025).contains(&since), "{since}");
+        keeper.command(&mut state, &alive(&[0]), change(PartitionState::Active), at(40)).unwrap();
+        let (read_only, since) = run(&mut keeper, &mut state, 40..50);
+        assert!(!read_only && since >= 1_700_000_040, "{since}");
+        let distributors = keeper.rings(&state, &alive(&[0])).rings["collectors/distributor"].entries()[0].clone();
+        assert!(!distributors.instance.read_only, "it has no partition");
+    }
+
+    #[test]
+    fn a_wall_clock_that_steps_by_an_hour_forgets_nobody_and_changes_no_partition() {
+        let (mut state, liveness) = (State::new(), alive(&[0, 1]));
+        let mut keepers = [keeper(0), keeper(1)];
+        let mut changes = Vec::new();
+        for second in 0..400_u64 {
+            // The monotonic clock goes on; that of the wall steps ahead, back over where it was, and to the right time.
+            let step = [0_i64, 3600, -3600, 0][usize::try_from(second / 100).unwrap()];
+            let unix = Duration::from_secs(1_700_000_000_u64.saturating_add_signed(step) + second);
+            let now = Now { monotonic: Duration::from_secs(second), unix };
+            for keeper in &mut keepers {
+                if second == 0 {
+                    keeper.start(&mut state, now);
+                }
+                changes.extend(keeper.tick(&mut state, &liveness, now));
+            }
+            if second > 0 {
+                let rings = keepers[0].rings(&state, &liveness);
+                assert!(rings.rings.values().all(|ring| ring.entries().len() == 2), "at {second}");
+            }
+        }
+        let active = |id| KeeperEvent::Partition(id, PartitionState::Active);
+        assert_eq!(changes, [active(0), active(1)]);
     }
 
     #[test]

@@ -177,6 +177,11 @@ impl<S: Replicated> Swim<S> {
         }
         let body = Body::Stamps { from: self.node().clone(), roster_mask, lines, state_mask, stamps };
         self.send(now, peer, &body, false);
+        // Whom others join first makes an exchange of its own at once: before one it registers in no ring.
+        let rested = self.compare.last.is_none_or(|last| now >= last + INTERVAL_MIN);
+        if self.tuning.anti_entropy && !self.rejoin.exchanged && rested {
+            self.begin_compare(now, peer);
+        }
     }
 
     /// The other side of a comparison is a member, if it is not one already.

@@ -23,13 +23,26 @@ pub(super) struct From {
 
 impl<S: Replicated> Swim<S> {
     pub(super) fn on_frame(&mut self, now: Duration, remote: SocketAddr, channel: Channel, frame: &[u8]) {
-        // Refusals are counted by `frames`; whoever sends what we do not understand is not answered.
-        let Ok(body) = self.frames.open(now, remote, frame) else { return };
+        // Refusals are counted by `frames`.
+        let body = match self.frames.open(now, remote, frame) {
+            Ok(body) => body,
+            Err(refused) => return self.tell_stranger(channel, refused),
+        };
         let from = From { remote, channel: Some(channel), via: None };
         let understood = Body::decode(&body).and_then(|body| self.on_body(now, from, body));
         self.reply = None;
         if let Err(malformed) = understood {
             self.frames.refuse(now, remote, Refused::Malformed(malformed));
+        }
+    }
+
+    /// A member of another cluster, or with another key, hears a frame of ours on the connection that it opened: it refuses that
+    /// in its turn, and so both sides can name the other. Nobody else who sends what we do not understand is answered, and
+    /// what comes on a connection that we opened never is, so the two do not answer each other for ever.
+    fn tell_stranger(&mut self, channel: Channel, refused: Refused) {
+        if let (Channel::Accepted(conn), Refused::Label(_) | Refused::Key | Refused::Plain) = (channel, refused) {
+            let body = Body::Knock { from: self.node().id, token: 0 };
+            self.emit(Target::Answer(conn), body.encode(), Kind::Knock);
         }
     }
 
@@ -48,10 +61,14 @@ impl<S: Replicated> Swim<S> {
             }
             Body::Known { about } => self.go_above(now, &about),
             Body::Knock { from: _, token } => {
-                if from.channel == Some(Channel::Datagram) {
-                    let body = Body::Knocked { from: self.node().id, token };
-                    self.emit(Target::Datagram(from.remote), body.encode(), Kind::Knock);
-                }
+                let target = match from.channel {
+                    Some(Channel::Datagram) => Target::Datagram(from.remote),
+                    Some(Channel::Accepted(conn)) => Target::Answer(conn),
+                    // A stranger was told that it is one; see `tell_stranger`.
+                    Some(Channel::Opened(_)) | None => return Ok(()),
+                };
+                let body = Body::Knocked { from: self.node().id, token };
+                self.emit(target, body.encode(), Kind::Knock);
             }
             Body::Knocked { from: id, token } => self.on_knocked(now, id, token),
             Body::Relay { origin, by, to, passed, packet, body } => {
@@ -155,7 +172,8 @@ impl<S: Replicated> Swim<S> {
         };
         let by = from.channel.map(|_| Family::of(from.remote));
         self.paths.heard(now, sender.id, by, from.via, opened);
-        self.reply = Some(Reply { to: sender.id, channel: from.channel, via: from.via });
+        let family = Family::of(from.remote);
+        self.reply = Some(Reply { to: sender.id, channel: from.channel, family, via: from.via });
     }
 
     /// Tells foca about members, as updates that came by other ways than its own packets.

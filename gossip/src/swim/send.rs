@@ -8,15 +8,17 @@ use foca::Message;
 
 use super::codec::read_header;
 use super::{Body, Channel, Due, Kind, Node, Output, Swim, Target};
-use crate::families::{Paths, Route};
+use crate::families::{Family, Paths, Route};
 use crate::frame::wire::Reader;
 use crate::frame::{DATAGRAM_BYTES_MAX, OVERHEAD_BYTES_MAX};
 use crate::sync::Replicated;
 
 /// How long a knock may take.
-const KNOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Knocks that wait for an answer at once.
 const KNOCKS_MAX: usize = 256;
+/// Members whose ways are tried because somebody looks at them.
+const EXAMINED_MAX: usize = 64;
 /// Ways that a probe takes besides the first.
 const ALTERNATIVES_MAX: usize = 3;
 
@@ -33,7 +35,18 @@ pub(super) struct Awaited {
 #[derive(Debug, Default)]
 pub(super) struct Knocks {
     serial: u32,
-    waiting: BTreeMap<u32, (u64, SocketAddr)>,
+    /// Where the next look begins.
+    examined: usize,
+    waiting: BTreeMap<u32, Knock>,
+}
+
+/// A trial of a way, for its own sake.
+#[derive(Debug, Clone, Copy)]
+struct Knock {
+    to: u64,
+    route: Route,
+    /// The first one was not answered.
+    again: bool,
 }
 
 /// Whom and how to answer, while a message is handled.
@@ -41,6 +54,8 @@ pub(super) struct Knocks {
 pub(super) struct Reply {
     pub(super) to: u64,
     pub(super) channel: Option<Channel>,
+    /// By which the message came.
+    pub(super) family: Family,
     pub(super) via: Option<u64>,
 }
 
@@ -96,7 +111,16 @@ impl<S: Replicated> Swim<S> {
                     self.dispatch(now, to, Route::Via(via), &bytes, body.kind(), packet);
                     return Some(Route::Via(via));
                 }
-                (Some(Channel::Datagram) | None, None) => {}
+                (Some(Channel::Datagram), None) => {
+                    // The way that it came by works at least in that direction; another one may just have died.
+                    let address =
+                        self.paths.datagram_back(to, reply.family).filter(|_| packet && fits_datagram(&bytes));
+                    if let Some(address) = address {
+                        self.emit(Target::Datagram(address), bytes, body.kind());
+                        return Some(Route::Datagram(address));
+                    }
+                }
+                (None, None) => {}
             }
         }
         let (routes, expected) = self.paths.routes(now, to, packet && fits_datagram(&bytes));
@@ -197,30 +221,84 @@ impl<S: Replicated> Swim<S> {
         self.send_all_ways(now, &about, &body, None);
     }
 
-    fn knock(&mut self, now: Duration, to: &Node) {
-        if self.knocks.waiting.len() >= KNOCKS_MAX {
+    /// Tries the ways to members that are up, at most 64 of them in turn, so that a page soon shows how they are now and not
+    /// how they were when the pair last had a reason to use them.
+    pub fn examine(&mut self, now: Duration) {
+        let now = self.timers.running(now);
+        let me = self.node().id;
+        let up = self.roster.iter().filter(|entry| entry.up && entry.node.id != me);
+        let members: Vec<Node> = up.map(|entry| entry.node.clone()).collect();
+        if members.is_empty() || self.node().left {
             return;
         }
-        let Some(address) = self.paths.knock(now, to) else { return };
+        let from = self.knocks.examined % members.len();
+        self.knocks.examined = from + EXAMINED_MAX.min(members.len());
+        for node in members.iter().cycle().skip(from).take(EXAMINED_MAX.min(members.len())) {
+            self.knock(now, node);
+        }
+    }
+
+    /// Tries the ways to a member whose state is not known, or not lately.
+    fn knock(&mut self, now: Duration, to: &Node) {
+        for address in self.paths.knocks(now, to) {
+            self.knock_at(now, Knock { to: to.id, route: Route::Datagram(address), again: false });
+        }
+        self.check_stream(now, to);
+    }
+
+    fn check_stream(&mut self, now: Duration, to: &Node) {
+        if let Some(address) = self.paths.stream_to_check(now, to) {
+            self.knock_at(now, Knock { to: to.id, route: Route::Stream(address), again: true });
+        }
+    }
+
+    fn knock_at(&mut self, now: Duration, knock: Knock) {
+        let same = |waiting: &Knock| (waiting.to, waiting.route) == (knock.to, knock.route);
+        if self.knocks.waiting.len() >= KNOCKS_MAX || self.knocks.waiting.values().any(same) {
+            return;
+        }
+        let target = match knock.route {
+            Route::Datagram(address) => Target::Datagram(address),
+            Route::Stream(address) => Target::Stream(address),
+            Route::Via(_) => return,
+        };
         self.knocks.serial = self.knocks.serial.wrapping_add(1);
         let token = self.knocks.serial;
-        self.knocks.waiting.insert(token, (to.id, address));
+        self.knocks.waiting.insert(token, knock);
         let body = Body::Knock { from: self.node().id, token };
-        self.emit(Target::Datagram(address), body.encode(), Kind::Knock);
+        self.emit(target, body.encode(), Kind::Knock);
         self.timers.set(now + KNOCK_TIMEOUT, Due::KnockSilent(token));
     }
 
     pub(super) fn on_knocked(&mut self, now: Duration, from: u64, token: u32) {
-        if self.knocks.waiting.get(&token).is_some_and(|(id, _)| *id == from)
-            && let Some((id, address)) = self.knocks.waiting.remove(&token)
+        if self.knocks.waiting.get(&token).is_some_and(|knock| knock.to == from)
+            && let Some(Knock { to, route, .. }) = self.knocks.waiting.remove(&token)
         {
-            self.paths.knock_answered(now, id, address);
+            match route {
+                Route::Datagram(address) => self.paths.knock_answered(now, to, address),
+                Route::Stream(address) => self.paths.stream_proved(now, to, address),
+                Route::Via(_) => {}
+            }
         }
     }
 
     pub(super) fn on_knock_silent(&mut self, now: Duration, token: u32) {
-        if let Some((id, address)) = self.knocks.waiting.remove(&token) {
-            self.paths.unanswered(now, id, Route::Datagram(address));
+        let Some(knock) = self.knocks.waiting.remove(&token) else { return };
+        match knock.route {
+            Route::Datagram(_) if !knock.again => {
+                self.paths.knock_silent();
+                self.knock_at(now, Knock { again: true, ..knock });
+            }
+            Route::Datagram(address) => {
+                self.paths.knocks_silent(now, knock.to, address);
+                // Datagrams alone, or the whole family?
+                if let Some(entry) = self.roster.get(knock.to) {
+                    let to = entry.node.clone();
+                    self.check_stream(now, &to);
+                }
+            }
+            Route::Stream(address) => self.paths.stream_failed(now, knock.to, address),
+            Route::Via(_) => {}
         }
     }
 
@@ -235,6 +313,7 @@ impl<S: Replicated> Swim<S> {
         for id in members {
             self.paths.stream_failed(now, id, address);
         }
+        self.knocks.waiting.retain(|_, knock| knock.route != Route::Stream(address));
         let waiting = |awaited: &Awaited| awaited.route == Route::Stream(address);
         let serials: Vec<u64> = self.awaited.iter().filter(|(_, it)| waiting(it)).map(|(serial, _)| *serial).collect();
         for serial in serials {

@@ -72,9 +72,33 @@ fn when_one_family_dies_between_dual_members_nobody_notices() {
                 world.network.blocks.families.insert((a, b, family));
             }
         }
-        world.run(Duration::from_secs(120));
+        // Each probes each within two rounds.
+        world.run(Duration::from_secs(22));
+        works(&world, family, false);
+        world.run(Duration::from_secs(98));
         assert_eq!(world.false_deaths, [], "{family} dead");
         assert_eq!(world.disagreement(&all), None, "{family} dead");
+        world.network.blocks.families.clear();
+        world.run(Duration::from_secs(80));
+        works(&world, family, true);
+    }
+}
+
+/// Each member knows of each other one whether `family` works, and that the other family does, whichever of them it uses.
+fn works(world: &World, family: Family, whether: bool) {
+    for place in world.living() {
+        let view = world.swim(place).view(world.clock(place));
+        for member in view.members.iter().filter(|member| member.node.id != view.me.id) {
+            for path in &member.paths {
+                let expected = whether || path.family != family;
+                assert_eq!(path.datagram, Some(expected), "{place} to {}: {path:?}", member.node.name());
+                assert!(
+                    path.stream.is_none_or(|works| works == expected),
+                    "{place} to {}: {path:?}",
+                    member.node.name()
+                );
+            }
+        }
     }
 }
 

@@ -94,8 +94,11 @@ fn trouble(world: &mut World, size: usize) {
             world.run(Duration::from_secs(2));
             world.kill(victim);
         }
-        8 if victim > 1 && world.processes[victim].is_none() => {
+        8 if victim > 1 && (world.processes[victim].is_none() || world.rng.chance(1, 4)) => {
             // The address has a new owner, of another cluster, which was given the old seeds.
+            if world.processes[victim].is_some() {
+                world.kill(victim);
+            }
             world.start(victim, "stranger", "another cluster");
         }
         9 => {

@@ -138,6 +138,9 @@ fn a_member_with_a_wrong_key_stays_outside_and_is_named() {
     let refusals = world.swim(0).refusals();
     assert!(refusals.count("key") > 0);
     assert_eq!(refusals.offenders()[0].address, world.addresses(4)[0].ip());
+    // It is told, and can name those that do not hear it.
+    let refusals = world.swim(4).refusals();
+    assert_eq!(refusals.offenders().first().map(|offender| offender.address), Some(world.addresses(0)[0].ip()));
 }
 
 #[test]

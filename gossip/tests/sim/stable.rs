@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vivace_gossip::swim::Health;
+
 use crate::seeds;
 use crate::world::{Stack, World};
 
@@ -47,6 +49,26 @@ fn nobody_living_is_declared_down_when_datagrams_stop_for_one_member_or_for_all(
     world.run(Duration::from_secs(60));
     assert_eq!(world.false_deaths, []);
     assert_eq!(world.disagreement(&world.living()), None);
+}
+
+#[test]
+fn nobody_is_suspected_when_no_stream_can_be_opened_to_one_member() {
+    let mut world = lossy(4, 12, 0);
+    world.run(Duration::from_secs(30));
+    for place in 0..12 {
+        world.network.blocks.opening.insert((place, 7));
+    }
+    // Until the last stream to it is closed, and every pair has found out.
+    world.run(Duration::from_secs(40));
+    for _ in 0..120 {
+        world.run(Duration::from_millis(500));
+        for place in world.living() {
+            let view = world.swim(place).view(world.clock(place));
+            let unwell = view.members.iter().find(|member| member.health != Health::Alive);
+            assert!(unwell.is_none(), "at {place}: {unwell:?}");
+        }
+    }
+    assert_eq!(world.false_deaths, []);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn allowed(package: &str) -> Option<BTreeSet<&'static str>> {
         "log" | "gossip" => set(&[]),
         "distributor" | "live-store" | "block-builder" | "querier" | "query-frontend" | "metrics-generator"
         | "backend-scheduler" | "backend-worker" => set(&["traceql", "storage", "log", "gossip"]),
-        "devbroker" => Some(BTreeSet::from(["log"])),
+        "devbroker" => Some(BTreeSet::from(["log", "runtime"])),
         "node" => None,
         "integration" => set(&["storage"]),
         // For tests only, below everything.

@@ -13,16 +13,18 @@ pub enum Effect {
 
 use Effect::{Effective, Never, NotYet};
 
-const ONE_PROCESS: &str = "only the single process (target all) is there";
+const ONE_PROCESS: &str = "there is no backend-scheduler: with target all the backend-worker decides by itself";
+const NO_IAM: &str = "AWS_MSK_IAM is not available; MSK also offers SCRAM-SHA-512";
 const NO_GO: &str = "there is no Go runtime";
 const GOSSIP: &str = "liveness and news come from another protocol (SWIM)";
 const STANDING: &str = "members to join are looked up and tried for ever";
 const RINGS: &str = "rings live in gossip, not in another store";
 const NO_STREAMS: &str = "the receivers of this type are not there";
-const LOCAL_ONLY: &str = "only the backend local is there";
+const NO_SUCH_BACKEND: &str = "only the backends local and s3 are there";
 const NO_GENERATOR: &str = "the metrics-generator is not there";
-const NO_KAFKA: &str = "the log is local; Kafka is not there";
 const NO_CA: &str = "a listener verifies its clients by client_ca_file alone";
+const ONE_HTTP2: &str =
+    "calls between processes are not compressed, and windows, waits and keep-alive are the same for all";
 const LIBRARY: &str = "the server has nothing like it";
 const LEGACY_CACHE: &str = "deprecated in Tempo; use `cache`";
 const NO_CACHE: &str = "caches outside the process are not there";
@@ -106,44 +108,69 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("distributor.retry_after_on_resource_exhausted", Effective),
     ("distributor.max_attribute_bytes", Effective),
     ("distributor.artificial_delay", Effective),
-    ("ingest", NotYet(NO_KAFKA)),
+    ("ingest", Effective),
+    ("ingest.kafka.client_rack", Never("records are fetched from the leader of a partition")),
+    ("ingest.kafka.sasl_msk_iam_access_key", Never(NO_IAM)),
+    ("ingest.kafka.sasl_msk_iam_secret_key", Never(NO_IAM)),
+    ("ingest.kafka.sasl_msk_iam_session_token", Never(NO_IAM)),
+    ("ingest.kafka.sasl_msk_iam_user_agent", Never(NO_IAM)),
+    ("ingest.kafka.sasl_msk_iam_file_path", Never(NO_IAM)),
+    ("ingest.kafka.sasl_msk_iam_http_socket_path", Never(NO_IAM)),
+    ("ingest.kafka.sasl_msk_iam_http_socket_timeout", Never(NO_IAM)),
+    ("ingest.kafka.consumer_group", Never("every component has its own group")),
+    ("ingest.kafka.consumer_group_offset_commit_interval", Never("without effect in Tempo, too")),
+    ("ingest.kafka.target_consumer_lag_at_startup", Never("without effect in Tempo, too; see live_store")),
+    ("ingest.kafka.max_consumer_lag_at_startup", Never("without effect in Tempo, too; see live_store")),
+    ("ingest.kafka.disable_kafka_telemetry", Never("the brokers are sent no metrics in any case")),
     ("live_store", Effective),
-    ("live_store.commit_interval", Never("how far the log is covered is kept with every cut")),
-    ("live_store.query_block_concurrency", NotYet("recent data is one source, searched by one core")),
-    ("live_store.complete_block_timeout", Never("a block is read by the querier from the moment that it is written")),
     ("live_store.complete_block_concurrency", NotYet("one cut is encoded at a time")),
-    ("live_store.block_reclaim_grace", Never("there are no local copies of blocks")),
     ("live_store.flush_op_timeout", Never("a cut is tried until its blocks are written")),
-    ("live_store.ring", NotYet(ONE_PROCESS)),
+    ("live_store.ring", Effective),
     ("live_store.ring.kvstore", Never(RINGS)),
-    ("live_store.ring.kvstore.store", NotYet(ONE_PROCESS)),
+    ("live_store.ring.kvstore.store", Effective),
     ("live_store.ring.kvstore.prefix", Effective),
-    ("live_store.ring.instance_id", Effective),
-    ("live_store.ring.instance_zone", Effective),
     ("live_store.ring.heartbeat_period", Never(GOSSIP)),
-    ("live_store.partition_ring", NotYet(ONE_PROCESS)),
+    ("live_store.partition_ring", Effective),
     ("live_store.partition_ring.kvstore", Never(RINGS)),
-    ("live_store.partition_ring.kvstore.store", NotYet(ONE_PROCESS)),
+    ("live_store.partition_ring.kvstore.store", Effective),
     ("live_store.partition_ring.kvstore.prefix", Effective),
-    ("live_store.partition_ring.min_partition_owners_count", Effective),
-    ("live_store.partition_ring.min_partition_owners_duration", Effective),
-    ("live_store.metrics", NotYet("recent data is one source of metrics queries")),
+    ("live_store.metrics", Never("the filter on time is always applied inside a block")),
     ("live_store.shutdown_marker_dir", Effective),
-    ("live_store.readiness_target_lag", NotYet(ONE_PROCESS)),
-    ("live_store.readiness_max_wait", NotYet(ONE_PROCESS)),
-    ("live_store.fail_on_high_lag", NotYet(ONE_PROCESS)),
     ("live_store.remove_owner_on_shutdown", Effective),
-    ("live_store_client", NotYet(ONE_PROCESS)),
+    ("live_store_client", Effective),
     ("live_store_client.remote_timeout", Never("not used in Tempo either")),
-    ("block_builder", NotYet(ONE_PROCESS)),
+    ("live_store_client.grpc_client_config", NotYet(ONE_HTTP2)),
+    ("live_store_client.grpc_client_config.max_recv_msg_size", Effective),
+    ("live_store_client.grpc_client_config.max_send_msg_size", Effective),
+    ("live_store_client.grpc_client_config.connect_timeout", Effective),
+    ("live_store_client.grpc_client_config.tls_enabled", Effective),
+    ("live_store_client.grpc_client_config.tls_cert_path", Effective),
+    ("live_store_client.grpc_client_config.tls_key_path", Effective),
+    ("live_store_client.grpc_client_config.tls_ca_path", Effective),
+    ("live_store_client.grpc_client_config.tls_server_name", Effective),
+    ("live_store_client.grpc_client_config.tls_insecure_skip_verify", Effective),
+    ("live_store_client.grpc_client_config.tls_cipher_suites", Effective),
+    ("live_store_client.grpc_client_config.tls_min_version", Effective),
+    ("block_builder", Effective),
+    ("block_builder.wal.path", Never("blocks in the making are in memory, then in the bucket")),
     // Reads.
     ("querier", NotYet("this part of the querier is not there")),
     ("querier.search.query_timeout", Effective),
     ("querier.trace_by_id.query_timeout", Effective),
     ("querier.max_concurrent_queries", Effective),
     ("querier.metrics.concurrent_blocks", Never("not used in Tempo either")),
-    ("querier.partition_ring", NotYet(ONE_PROCESS)),
-    ("querier.frontend_worker", NotYet(ONE_PROCESS)),
+    ("querier.partition_ring", Effective),
+    ("querier.frontend_worker", Effective),
+    ("querier.frontend_worker.grpc_client_config", NotYet(ONE_HTTP2)),
+    ("querier.frontend_worker.grpc_client_config.connect_timeout", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_enabled", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_cert_path", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_key_path", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_ca_path", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_server_name", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_insecure_skip_verify", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_cipher_suites", Effective),
+    ("querier.frontend_worker.grpc_client_config.tls_min_version", Effective),
     ("querier.extra_query_delay", Never("not used in Tempo either")),
     ("querier.shuffle_sharding_ingesters_enabled", Never("not used in Tempo either")),
     ("querier.shuffle_sharding_ingesters_lookback_period", Never("not used in Tempo either")),
@@ -180,10 +207,7 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("query_frontend.metrics.max_response_series", Effective),
     ("query_frontend.metrics.max_intervals", Effective),
     ("query_frontend.metrics.max_series_bytes", Effective),
-    (
-        "query_frontend.metrics.query_backend_after",
-        NotYet("recent data says which blocks it holds, whatever their age"),
-    ),
+    ("query_frontend.metrics.query_backend_after", Effective),
     ("query_frontend.metrics.interval", NotYet("jobs are cut by bytes")),
     ("query_frontend.metrics.streaming_shards", NotYet("changes are told as jobs end")),
     ("query_frontend.mcp_server.enabled", Effective),
@@ -192,10 +216,16 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("storage.trace", NotYet("this part of the storage is not there")),
     ("storage.trace.backend", Effective),
     ("storage.trace.local", Effective),
-    ("storage.trace.s3", NotYet(LOCAL_ONLY)),
+    ("storage.trace.s3", Effective),
+    ("storage.trace.s3.signature_v2", Never("requests are signed by version 4")),
+    (
+        "storage.trace.s3.sse.kms_encryption_context",
+        NotYet("a context of the key service cannot be sent; with it the start fails"),
+    ),
+    ("storage.trace.s3.list_blocks_concurrency", NotYet("a tenant's blocks are listed by one request after the other")),
     ("storage.trace.s3.native_aws_auth_enabled", Never("deprecated in Tempo and ignored there too")),
-    ("storage.trace.gcs", NotYet(LOCAL_ONLY)),
-    ("storage.trace.azure", NotYet(LOCAL_ONLY)),
+    ("storage.trace.gcs", NotYet(NO_SUCH_BACKEND)),
+    ("storage.trace.azure", NotYet(NO_SUCH_BACKEND)),
     ("storage.trace.wal", NotYet("blocks in the making are kept below live_store.wal.path")),
     ("storage.trace.blocklist_poll", Effective),
     ("storage.trace.block", Effective),
@@ -344,11 +374,11 @@ mod tests {
 
     #[test]
     fn keys_of_one_entry_share_a_notice() {
-        let keys = ["storage.trace.s3.bucket", "storage.trace.s3.endpoint", "target", "span_profiling"];
+        let keys = ["storage.trace.gcs.bucket_name", "storage.trace.gcs.prefix", "target", "span_profiling"];
         assert_eq!(
             notices(&keys.map(str::to_owned)),
             [
-                "storage.trace.s3.bucket, storage.trace.s3.endpoint have no effect yet: only the backend local is there",
+                "storage.trace.gcs.bucket_name, storage.trace.gcs.prefix have no effect yet: only the backends local and s3 are there",
                 "span_profiling has no effect: there is no Go runtime",
             ]
         );

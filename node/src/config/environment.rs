@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use figment::value::{Dict, Value as Layer};
-use vivace_runtime::config::Shape;
+use vivace_runtime::config::{Section, Shape};
 
 use super::{
     Config,
@@ -35,6 +35,11 @@ impl Environment {
         self.0.get(name).cloned()
     }
 
+    /// For object stores, which may find their credentials there.
+    pub(crate) fn of_stores(&self) -> vivace_storage::StoreEnvironment {
+        vivace_storage::StoreEnvironment::new(self.0.clone())
+    }
+
     /// The layer, with the variable that set each key; or what is wrong with it.
     pub(super) fn layer(&self) -> (Dict, BTreeMap<String, String>, Vec<Problem>) {
         let mut layer = Dict::new();
@@ -61,7 +66,7 @@ impl Environment {
             if path.len() == 1 && matches!(shape, Shape::Section(_)) {
                 continue;
             }
-            let node = match shape {
+            let node = match opened(shape.clone()) {
                 // Texts are taken as they are: a password may look like anything.
                 Shape::Text | Shape::Secret | Shape::Csv | Shape::TextOrList | Shape::Choice(_) => {
                     yaml::Node::scalar(text, true)
@@ -96,22 +101,35 @@ impl FromIterator<(String, String)> for Environment {
 fn resolve(path: &[String]) -> Result<Shape, Option<String>> {
     let mut shape = <Config as vivace_runtime::config::Described>::shape();
     for (depth, name) in path.iter().enumerate() {
-        shape = match shape {
-            Shape::Section(section) => match section.keys.iter().find(|key| key.name == name) {
-                Some(key) => key.shape(),
-                None => {
-                    return Err(nearest(name, section.keys.iter().map(|key| key.name)).map(|near| {
-                        let mut known = path[..depth].to_vec();
-                        known.push(near.to_owned());
-                        known.join(".")
-                    }));
-                }
-            },
-            Shape::Map(item) => *item,
+        let keys = match opened(shape) {
+            // Components are found by their type alone: a variable's name has no place for the slash of `type/name`.
+            Shape::Section(Section { keys, .. }) | Shape::Components(keys) => keys,
+            Shape::Map(item) => {
+                shape = *item;
+                continue;
+            }
             _ => return Err(None),
+        };
+        shape = match keys.iter().find(|key| key.name == name) {
+            Some(key) => key.shape(),
+            None => {
+                return Err(nearest(name, keys.iter().map(|key| key.name)).map(|near| {
+                    let mut known = path[..depth].to_vec();
+                    known.push(near.to_owned());
+                    known.join(".")
+                }));
+            }
         };
     }
     Ok(shape)
+}
+
+/// What stands behind a section that may be absent.
+fn opened(shape: Shape) -> Shape {
+    match shape {
+        Shape::Presence(inner) | Shape::Optional(inner) => opened(*inner),
+        shape => shape,
+    }
 }
 
 /// Puts a value below a path.

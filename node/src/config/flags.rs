@@ -102,8 +102,8 @@ pub enum Error {
 }
 
 /// Subcommands; their own arguments are not looked at here.
-pub(super) const SUBCOMMANDS: [&str; 7] =
-    ["check-config", "health", "listeners", "doctor", "blocks", "query", "version"];
+pub(super) const SUBCOMMANDS: [&str; 8] =
+    ["check-config", "devbroker", "health", "listeners", "doctor", "blocks", "query", "version"];
 
 /// Reads a command line, without the program's name.
 ///
@@ -268,7 +268,7 @@ pub fn help() -> String {
     entries.sort();
     let mut out = String::from(
         "Usage: vivace [flags]\n       vivace check-config [file] [flags]\n       vivace health | listeners | doctor | blocks | \
-         query …\n\nFlags, with one dash or two:\n",
+         query | devbroker …\n\nFlags, with one dash or two:\n",
     );
     for (flag, meaning) in entries {
         out.push_str(&flag);

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_list_of_compatibility_names_sections_with_their_exceptions() {
         let list = compatibility();
-        assert!(list.contains("| `storage.trace.s3` | only the backend local is there |"), "{list}");
+        assert!(list.contains("| `storage.trace.gcs` | only the backends local and s3 are there |"), "{list}");
         let worker = list.lines().find(|line| line.starts_with("| `backend_worker`")).unwrap();
         assert!(worker.contains("(but ") && worker.contains("`compaction.block_retention`"), "{worker}");
     }

@@ -59,6 +59,25 @@ fn later_layers_win_and_are_remembered_as_source() {
 }
 
 #[test]
+fn variables_reach_receivers_and_other_sections_that_may_be_absent() {
+    let endpoint = "VIVACE_DISTRIBUTOR__RECEIVERS__OTLP__PROTOCOLS__GRPC__ENDPOINT";
+    let inet6 = "VIVACE_LIVE_STORE__RING__ENABLE_INET6";
+    let set = environment(&[(endpoint, "[::]:4317"), (inet6, "true")]);
+    let text =
+        "distributor:\n  receivers:\n    otlp:\n      protocols:\n        http:\n          endpoint: 0.0.0.0:4318\n";
+    let loaded = load_text(&line(&[]), &set, Some(text)).unwrap();
+    let config = serde_json::to_value(&loaded.config).unwrap();
+    let protocols = config.pointer("/distributor/receivers/otlp/protocols").unwrap();
+    assert_eq!(protocols.pointer("/grpc/endpoint").unwrap(), "[::]:4317");
+    assert_eq!(protocols.pointer("/http/endpoint").unwrap(), "0.0.0.0:4318", "what the file has stays");
+    assert_eq!(loaded.config.live_store.ring.enable_inet6, Some(true));
+
+    let wrong = environment(&[("VIVACE_DISTRIBUTOR__RECEIVERS__OTLP__PROTOCOLS__GRPC__ENDPIONT", "[::]:4317")]);
+    let error = load(&line(&[]), &wrong).unwrap_err().to_string();
+    assert!(error.contains("did you mean `distributor.receivers.otlp.protocols.grpc.endpoint`?"), "{error}");
+}
+
+#[test]
 fn variables_that_fit_no_key_are_named() {
     let environment =
         environment(&[("VIVACE_SERVER__HTTP_LISTEN_PROT", "1"), ("VIVACE_SERVER__HTTP_LISTEN_PORT", "x")]);
@@ -221,12 +240,14 @@ fn receivers_are_on_by_their_names() {
 #[test]
 fn keys_without_effect_give_notices_and_do_not_fail() {
     let loaded = file(
-        "storage: {trace: {backend: s3, s3: {bucket: b, endpoint: e}}}\nlive_store: {ring: {kvstore: {store: memberlist}}}\n",
+        "storage: {trace: {backend: gcs, gcs: {bucket_name: b, endpoint: e}}}\nlive_store: {ring: {kvstore: {store: memberlist}}}\n",
     );
     assert_eq!(loaded.warnings, []);
     assert_eq!(
         loaded.notices,
-        ["storage.trace.s3.bucket, storage.trace.s3.endpoint have no effect yet: only the backend local is there"]
+        [
+            "storage.trace.gcs.bucket_name, storage.trace.gcs.endpoint have no effect yet: only the backends local and s3 are there"
+        ]
     );
     assert_eq!(loaded.config.live_store.ring.kvstore.store, "inmemory", "forced");
     assert_eq!(loaded.sources["live_store.ring.kvstore.store"], Source::Target);
@@ -301,6 +322,46 @@ fn samples_are_valid_and_free_of_notices_and_warnings() {
     let (report, good) = report(&loaded);
     assert!(good, "{report}");
     assert!(report.contains("The configuration is good for target all."), "{report}");
+}
+
+/// What `-config.verify` and a start check, and that nothing in the file is without effect.
+fn is_good(name: &str, loaded: &Loaded) {
+    let broken: Vec<_> = loaded.config.validate(loaded.target).iter().map(ToString::to_string).collect();
+    assert_eq!(broken, Vec::<String>::new(), "{name}");
+    assert_eq!((&loaded.warnings, &loaded.notices), (&vec![], &vec![]), "{name}");
+}
+
+#[test]
+fn the_file_of_each_role_is_good_and_names_its_role() {
+    let files = [
+        ("distributor", include_str!("../../../configs/distributor.yaml")),
+        ("live-store", include_str!("../../../configs/live-store.yaml")),
+        ("block-builder", include_str!("../../../configs/block-builder.yaml")),
+        ("querier", include_str!("../../../configs/querier.yaml")),
+        ("query-frontend", include_str!("../../../configs/query-frontend.yaml")),
+    ];
+    let mut buckets = Vec::new();
+    for (role, text) in files {
+        let loaded = file(text);
+        assert_eq!(loaded.target.to_string(), role);
+        is_good(role, &loaded);
+        buckets.push(loaded.config.storage.trace.local.path);
+    }
+    buckets.dedup();
+    assert_eq!(buckets, ["./data/blocks"], "all of them share one bucket");
+}
+
+#[test]
+fn every_file_in_the_folder_of_samples_is_looked_at_by_a_test() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
+    let mut found: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".yaml") && name != "kustomization.yaml")
+        .collect();
+    found.sort();
+    let known = ["block-builder", "distributor", "live-store", "monolithic", "querier", "query-frontend"];
+    assert_eq!(found, known.map(|name| format!("{name}.yaml")));
 }
 
 #[test]

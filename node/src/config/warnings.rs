@@ -67,9 +67,9 @@ pub(super) fn warnings(config: &Config, target: Target, legacy_overrides: bool) 
         "for debugging only: every refused span becomes a log line",
     );
     warn(
-        trace.backend == "local" && target != Target::All,
+        trace.backend == "local" && target != Target::All && !trace.local.shared,
         "storage.trace.backend is local and the target is not all",
-        "all processes must see the same directory",
+        "all processes must see the same directory; if they do, say so with storage.trace.local.shared: true",
     );
     warn(
         config.query_frontend.mcp_server.enabled,
@@ -201,6 +201,8 @@ mod tests {
         let mut config = Config::default();
         config.storage.trace.backend = "local".into();
         assert_eq!(warnings(&config, Target::Querier, false).len(), 1);
+        config.storage.trace.local.shared = true;
+        assert_eq!(warnings(&config, Target::Querier, false), []);
         assert_eq!(warnings(&Config::default(), Target::All, true).len(), 1);
     }
 }

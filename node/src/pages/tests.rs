@@ -32,11 +32,14 @@ async fn limits_usage_and_the_log_level_have_their_pages() {
         overrides,
         clock,
         log: init_log(LogFormat::Logfmt, "error").unwrap(),
+        rules: vec![Box::new(|| None), Box::new(|| Some("nobody is connected".to_owned()))],
         endpoints: Vec::new(),
     };
     let router = pages.router("/tempo");
     let get = async |path: &str| ask(&router, Method::GET, path).await;
 
+    let unready = (StatusCode::SERVICE_UNAVAILABLE, "nobody is connected\n".to_owned());
+    assert_eq!(get("/ready").await, unready, "all its parts run, but a rule has a reason");
     let (status, text) = get("/status/runtime_config?mode=diff").await;
     assert_eq!(status, 200);
     assert!(text.starts_with("GET /status/runtime_config\n---\noverrides:\n    a:\n"), "{text}");

@@ -9,6 +9,9 @@ crate::config_struct! {
     pub struct LocalConfig {
         /// Directory of the blocks. Shared by all processes if there are several.
         pub path: String = String::new(),
+        /// The directory is on a disk that every process of the cluster sees, as on a single machine. Says so where the
+        /// target is not `all`, so that the warning about it goes. Only Vivace has this key.
+        pub shared: bool = false,
     }
 }
 
@@ -21,9 +24,10 @@ crate::config_struct! {
         pub prefix: String = String::new(),
         /// Host, with or without port, without scheme; an IPv6 address in brackets.
         pub endpoint: String = String::new(),
-        /// Region. Empty: derived from the endpoint.
+        /// Region. Empty: `AWS_REGION`, else derived from the endpoint, else `us-east-1`.
         pub region: String = String::new(),
-        /// Access key. Empty: taken from the environment, files of credentials or the instance's role.
+        /// Access key. Empty: the first of the environment (`AWS_ACCESS_KEY_ID`, `MINIO_ROOT_USER` and their like), the shared file of
+        /// credentials, a web identity, the container's and the machine's role that has one.
         pub access_key: String = String::new(),
         /// Secret key.
         pub secret_key: Secret = Secret::default(),
@@ -45,7 +49,7 @@ crate::config_struct! {
         pub tls_cipher_suites: Csv = Csv::default(),
         /// Oldest TLS version to accept.
         pub tls_min_version: String = "VersionTLS12".into(),
-        /// Bytes of one part of an upload; 0 means the library's choice.
+        /// Bytes of one part of an upload, 5 MiB to 512 MiB; 0 means 5 MiB. Two parts are in memory at a time.
         pub part_size: u64 = 0,
         /// A second request is sent when the first has not been answered for this long; 0 means never. A value near the
         /// usual p99 cuts the tail of queries and costs one request in a hundred.

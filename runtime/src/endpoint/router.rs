@@ -1,33 +1,70 @@
-//! The receiving side: exposes local endpoints over gRPC without generated services.
+//! The receiving side: exposes local endpoints over gRPC without generated services, and to peers that this process linked to.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use http::HeaderMap;
 use tonic::codec::CompressionEncoding;
 use tonic::server::Grpc;
-use tonic::{Request, Response};
+use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use super::{ADMISSION, Admission, Endpoint, StreamEndpoint, Wire, path};
+use super::remote::ADMISSION;
+use super::{Admission, Endpoint, Replies, StreamEndpoint, Wire, path};
 use crate::deadline::Deadline;
-use crate::dial::MAX_MESSAGE_BYTES;
+use crate::dial::{MAX_MESSAGE_BYTES, MAX_REPLY_BYTES};
 
-/// Collects endpoints and becomes a piece of an HTTP router, to be merged with tonic's own services.
-#[derive(Debug, Default)]
+/// Collects the endpoints of one component and becomes a piece of an HTTP router, to be merged with tonic's own services and
+/// with other components'.
+#[derive(Debug, Clone)]
 pub struct EndpointRouter {
+    service: &'static str,
     router: Router,
+    answers: Answers,
+}
+
+/// The same endpoints for callers that are not HTTP: an encoded request by its path, encoded replies.
+#[derive(Clone, Default)]
+pub struct Answers(HashMap<String, Arc<Answer>>);
+
+type Answer = dyn Fn(Bytes, Deadline, Admission) -> Answering + Send + Sync;
+type Answering = BoxFuture<'static, Result<Replies<Bytes>, Status>>;
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Answers {
+    pub(crate) async fn ask(
+        &self,
+        path: &str,
+        request: Bytes,
+        deadline: Deadline,
+        admission: Admission,
+    ) -> Result<Replies<Bytes>, Status> {
+        match self.0.get(path) {
+            Some(answer) => answer(request, deadline, admission).await,
+            None => Err(Status::unimplemented(format!("{path} is not served here"))),
+        }
+    }
 }
 
 /// How long a request without a `grpc-timeout` may take.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(300);
 
 impl EndpointRouter {
-    /// Nothing yet.
+    /// Nothing yet. `service` is the component's name on the wire, such as `vivace.v1.LiveStore`.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn of(service: &'static str) -> Self {
+        Self { service, router: Router::new(), answers: Answers::default() }
     }
 
     /// Exposes an endpoint under the path of its request's name.
@@ -35,7 +72,21 @@ impl EndpointRouter {
     /// # Panics
     /// When a request type is exposed twice: two parts cannot answer one path.
     #[must_use]
-    pub fn unary<Q: Wire, R: Wire>(self, endpoint: Endpoint<Q, R>) -> Self {
+    pub fn unary<Q: Wire, R: Wire>(mut self, endpoint: Endpoint<Q, R>) -> Self {
+        let path = path::<Q>(self.service);
+        let local = endpoint.clone();
+        self.answers.0.insert(
+            path.path().to_owned(),
+            Arc::new(move |request: Bytes, deadline: Deadline, admission: Admission| -> Answering {
+                let endpoint = local.clone();
+                async move {
+                    let reply = endpoint.with(decoded::<Q>(request)?, deadline, admission).await?;
+                    let reply: Bytes = reply.encode_to_vec().into();
+                    Ok(futures::stream::iter([Ok(reply)]).boxed())
+                }
+                .boxed()
+            }),
+        );
         let handler = move |request: axum::extract::Request| {
             let endpoint = endpoint.clone();
             async move {
@@ -49,7 +100,7 @@ impl EndpointRouter {
                 codec::<Q, R>().unary(answer, request).await
             }
         };
-        Self { router: self.router.route(path::<Q>("Endpoint").path(), post(handler)) }
+        Self { router: self.router.route(path.path(), post(handler)), ..self }
     }
 
     /// Exposes an endpoint whose answer is a stream.
@@ -57,7 +108,20 @@ impl EndpointRouter {
     /// # Panics
     /// When a request type is exposed twice.
     #[must_use]
-    pub fn streaming<Q: Wire, R: Wire>(self, endpoint: StreamEndpoint<Q, R>) -> Self {
+    pub fn streaming<Q: Wire, R: Wire>(mut self, endpoint: StreamEndpoint<Q, R>) -> Self {
+        let path = path::<Q>(self.service);
+        let local = endpoint.clone();
+        self.answers.0.insert(
+            path.path().to_owned(),
+            Arc::new(move |request: Bytes, deadline: Deadline, admission: Admission| -> Answering {
+                let endpoint = local.clone();
+                async move {
+                    let replies = endpoint.with(decoded::<Q>(request)?, deadline, admission).await?;
+                    Ok(replies.map(|reply| reply.map(|reply| reply.encode_to_vec().into())).boxed())
+                }
+                .boxed()
+            }),
+        );
         let handler = move |request: axum::extract::Request| {
             let endpoint = endpoint.clone();
             async move {
@@ -71,7 +135,13 @@ impl EndpointRouter {
                 codec::<Q, R>().server_streaming(answer, request).await
             }
         };
-        Self { router: self.router.route(path::<Q>("Stream").path(), post(handler)) }
+        Self { router: self.router.route(path.path(), post(handler)), ..self }
+    }
+
+    /// The endpoints for a link that this process opens; see [`LinkTo`](crate::LinkTo).
+    #[must_use]
+    pub fn answers(&self) -> Answers {
+        self.answers.clone()
     }
 
     /// The router, to be merged with others.
@@ -80,12 +150,16 @@ impl EndpointRouter {
     }
 }
 
+fn decoded<Q: Wire>(request: Bytes) -> Result<Q, Status> {
+    Q::decode(request).map_err(|error| Status::invalid_argument(format!("a request that cannot be read: {error}")))
+}
+
 fn codec<Q: Wire, R: Wire>() -> Grpc<ProstCodec<R, Q>> {
     Grpc::new(ProstCodec::default())
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_REPLY_BYTES)
 }
 
 fn terms(headers: &HeaderMap) -> (Deadline, Admission) {

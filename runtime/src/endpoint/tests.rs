@@ -95,8 +95,8 @@ fn ask(what: &str) -> Ask {
 }
 
 #[actix::test]
-async fn the_path_is_the_name_of_the_request() {
-    assert_eq!(path::<Ask>("Endpoint").path(), "/vivace.test.Endpoint/Ask");
+async fn the_path_is_the_service_and_the_name_of_the_request() {
+    assert_eq!(path::<Ask>("vivace.test.Oracle").path(), "/vivace.test.Oracle/Ask");
 }
 
 #[actix::test]
@@ -177,10 +177,55 @@ async fn streams_their_errors_and_their_deadlines_are_the_same_in_every_form() {
 }
 
 #[actix::test]
+async fn patience_ends_a_wait_for_the_other_side_and_not_the_pauses_of_the_reader() {
+    let root = root();
+    let child = Child::<Streams>::new("streams", Bounds::messages(4));
+    let local = StreamEndpoint::local(child.mailbox::<Ask>());
+    root.add(child, |_| Ok(Streams));
+    root.start();
+    let patience = Duration::from_millis(40);
+    each_stream_form(local, async |form, endpoint| {
+        let mut replies = endpoint.call_patiently(ask("three"), patience, LONG).await.unwrap();
+        let mut told = Vec::new();
+        while let Some(reply) = replies.next().await {
+            told.push(reply.unwrap().body[0]);
+            tokio::time::sleep(patience * 2).await;
+        }
+        assert_eq!(told, [1, 2, 3], "{form:?}");
+        let slow: Vec<_> = endpoint.call_patiently(ask("slow"), patience, LONG).await.unwrap().collect().await;
+        assert_eq!(slow[1].as_ref().unwrap_err().code(), Code::DeadlineExceeded, "{form:?}");
+        assert_eq!(slow.len(), 2, "{form:?}");
+    })
+    .await
+    .unwrap();
+    root.drain(LONG).await;
+}
+
+#[actix::test]
 async fn a_peer_that_is_not_there_is_unavailable() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let channel = crate::Dial::default().channel(&free.to_string()).unwrap();
-    let endpoint = Endpoint::<Ask, Told>::remote(channel, "nobody");
+    let endpoint = Endpoint::<Ask, Told>::remote(&Peer::new(channel, "nobody"), "vivace.test.Oracle");
     let status = endpoint.call(ask("echo"), LONG).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().starts_with("nobody cannot be reached"), "{}", status.message());
+}
+
+#[actix::test]
+async fn two_components_answer_the_same_message_in_one_process() {
+    let root = root();
+    let one = oracle(&root, Bounds::messages(4));
+    let other = Supervisor::root("other", Arc::new(SystemClock), Placement::Here);
+    let other_one = oracle(&other, Bounds::messages(4));
+    let router = EndpointRouter::of("vivace.test.One").unary(one).into_router();
+    let router = router.merge(EndpointRouter::of("vivace.test.Other").unary(other_one).into_router());
+    let (address, stop) = crate::contract::expose(router).await.unwrap();
+    let peer = crate::contract::peer(&address).unwrap();
+    other.drain(LONG).await;
+    let call = async |service| Endpoint::<Ask, Told>::remote(&peer, service).call(ask("echo"), LONG).await;
+    assert!(call("vivace.test.One").await.is_ok());
+    assert_eq!(call("vivace.test.Other").await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(call("vivace.test.Third").await.unwrap_err().code(), Code::Unimplemented);
+    stop.cancel();
+    root.drain(LONG).await;
 }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -101,8 +101,13 @@ fn filter(level: &str) -> Result<(Filter, LogHandle), LogError> {
     Ok((layer, LogHandle { filter, level: Arc::new(Mutex::new(level.to_owned())) }))
 }
 
+/// The Kafka client library reports as errors what its caller sits out, and says itself; its lines come only where it is named, as in
+/// `info,rskafka=debug`.
+const SILENT: &str = "rskafka";
+
 fn targets(level: &str) -> Result<Targets, LogError> {
-    level.parse().map_err(|source| LogError::Level { level: level.to_owned(), source })
+    let targets: Targets = level.parse().map_err(|source| LogError::Level { level: level.to_owned(), source })?;
+    Ok(if level.contains(SILENT) { targets } else { targets.with_target(SILENT, LevelFilter::OFF) })
 }
 
 struct Lines(LogFormat);
@@ -338,6 +343,8 @@ mod tests {
     #[test]
     fn a_wrong_level_is_named() {
         assert!(targets("info,hyper=warn").is_ok());
+        let client = |level| targets(level).unwrap().would_enable("rskafka::client", &Level::ERROR);
+        assert!(!client("debug") && client("info,rskafka=error"));
         assert!(targets("a=b=c").unwrap_err().to_string().contains("a=b=c"));
     }
 }

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::client_auth::Unchecked;
+use super::named::Named;
 use super::{Choices, Pem, TlsError};
 use crate::config::TlsClientConfig;
 
@@ -29,6 +30,8 @@ struct Settings {
     choices: Choices,
     unchecked: bool,
     server_name: Option<ServerName<'static>>,
+    /// What is spoken on the connection, as TLS names it (ALPN).
+    protocol: &'static [u8],
     /// Authorities of the system, read once.
     system: RootCertStore,
 }
@@ -56,6 +59,36 @@ impl ClientTls {
     /// # Errors
     /// See [`TlsError`].
     pub fn open(key: &str, config: &TlsClientConfig) -> Result<Self, TlsError> {
+        Self::speaking(b"h2", key, config)
+    }
+
+    /// [`Self::open`] for peers that are spoken to in HTTP/1.1.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn open_http1(key: &str, config: &TlsClientConfig) -> Result<Self, TlsError> {
+        Self::speaking(b"http/1.1", key, config)
+    }
+
+    /// [`Self::open`] for peers of a protocol that TLS has no name for.
+    ///
+    /// # Errors
+    /// See [`TlsError`].
+    pub fn open_unnamed(key: &str, config: &TlsClientConfig) -> Result<Self, TlsError> {
+        Self::speaking(b"", key, config)
+    }
+
+    /// The settings as they are in the files now, for a library that shakes hands by itself. The name `tls_server_name` is what the
+    /// peer's certificate is checked against, whatever name the library asks for.
+    ///
+    /// # Errors
+    /// The runtime is stopping.
+    pub async fn config(&self) -> io::Result<Arc<ClientConfig>> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.current()).await.map_err(io::Error::other)
+    }
+
+    fn speaking(protocol: &'static [u8], key: &str, config: &TlsClientConfig) -> Result<Self, TlsError> {
         let of = |name: &str| format!("{key}.{name}");
         let file = |name: &str, path: &str| Pem::either((String::new(), ""), (of(name), path));
         let identity =
@@ -82,7 +115,7 @@ impl ClientTls {
         let needs_system = authorities.is_none() && !unchecked;
         let system = if needs_system { system_authorities(&of("tls_ca_path"))? } else { RootCertStore::empty() };
         let key = key.to_owned();
-        let settings = Settings { key, identity, authorities, choices, unchecked, server_name, system };
+        let settings = Settings { key, identity, authorities, choices, unchecked, server_name, protocol, system };
         let texts = settings.read()?;
         let config = settings.build(&texts)?;
         let loaded = Arc::new(ArcSwap::from_pointee(Loaded { texts, config }));
@@ -102,8 +135,7 @@ impl ClientTls {
             None => ServerName::try_from(host.to_owned())
                 .map_err(|error| io::Error::other(format!("{host} is no name of a server: {error}")))?,
         };
-        let this = self.clone();
-        let current = tokio::task::spawn_blocking(move || this.current()).await.map_err(io::Error::other)?;
+        let current = self.config().await?;
         TlsConnector::from(current).connect(name, stream).await
     }
 
@@ -151,10 +183,17 @@ impl Settings {
             let verifier = Arc::new(Unchecked { mandatory: true, algorithms });
             builder.dangerous().with_custom_certificate_verifier(verifier)
         } else {
-            builder.with_root_certificates(match (&self.authorities, &texts.authorities) {
+            let authorities = match (&self.authorities, &texts.authorities) {
                 (Some(pem), Some(text)) => pem.authorities(text)?,
                 _ => self.system.clone(),
-            })
+            };
+            match &self.server_name {
+                None => builder.with_root_certificates(authorities),
+                Some(name) => {
+                    let verifier = Named::new(name.clone(), authorities, self.choices.provider()).map_err(failed)?;
+                    builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+                }
+            }
         };
         let mut config = match (&self.identity, &texts.identity) {
             (Some((chain, private_key)), Some((chain_text, key_text))) => builder
@@ -162,7 +201,9 @@ impl Settings {
                 .map_err(failed)?,
             _ => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        if !self.protocol.is_empty() {
+            config.alpn_protocols = vec![self.protocol.to_vec()];
+        }
         Ok(Arc::new(config))
     }
 }

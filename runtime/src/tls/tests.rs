@@ -307,16 +307,22 @@ async fn a_channel_speaks_tls_and_reads_a_renewed_certificate_when_it_connects_a
     let server = Server::default().tls(Some(tls.unwrap()));
     let serving = tokio::spawn(async move { server.serve(listener, router, until, LONG).await });
 
-    let ask = async |client: &ClientTls| {
+    let ask_at = async |client: &ClientTls, address: String, name: Option<&str>| {
         let dial = crate::Dial { tls: Some(client.clone()), ..crate::Dial::default() };
-        let channel = dial.channel(&format!("https://localhost:{port}")).unwrap();
+        let channel = dial.channel_to(&address, name).unwrap();
         let mut grpc = tonic::client::Grpc::new(channel);
         grpc.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
         let codec = tonic_prost::ProstCodec::<(), ()>::default();
         grpc.unary(tonic::Request::new(()), "/none/There".parse().unwrap(), codec).await
     };
+    let ask = async |client: &ClientTls| ask_at(client, format!("https://localhost:{port}"), None).await;
     // Whoever is let in hears that there is no such method.
     let client = world.known_client(&world.ours);
+    // The certificate is for the name that was looked up, not for the address that came of it.
+    let named = ask_at(&client, format!("127.0.0.1:{port}"), Some("localhost")).await;
+    assert_eq!(named.unwrap_err().code(), tonic::Code::Unimplemented);
+    let nameless = ask_at(&client, format!("127.0.0.1:{port}"), None).await;
+    assert_ne!(nameless.unwrap_err().code(), tonic::Code::Unimplemented);
     assert_eq!(ask(&client).await.unwrap_err().code(), tonic::Code::Unimplemented);
     let (chain, key) = world.theirs.sign("client");
     world.write("client.pem", &chain);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::commit::{Commit, CommitName};
 
 /// What every store has to do alike.
 async fn contract(backend: &Backend) {
@@ -112,4 +113,36 @@ async fn an_interrupted_change_of_state_counts_as_done_and_is_completed() {
     assert_eq!((listed.live.len(), listed.compacted.len(), listed.half_compacted.len()), (0, 1, 1));
     backend.sweep("t", Timestamp(0), |_| false).await.unwrap();
     assert!(backend.list_blocks("t").await.unwrap().half_compacted.is_empty());
+}
+
+#[tokio::test]
+async fn a_committed_block_without_metadata_is_completed_and_not_swept() {
+    let backend = Backend::memory();
+    let text =
+        include_str!("../../tests/fixtures/vparquet5/single-tenant/ecbeb5d1-3e1a-42cb-8100-087b5302bd41/meta.json");
+    let mut meta = BlockMeta::from_json(text.as_bytes()).unwrap();
+    meta.tenant_id = "t".into();
+    let name = CommitName { log_id: Uuid::nil().to_string(), partition: 0, first: 5 };
+    let mut commit = Commit::new(name.clone(), 9, Uuid::from_u128(1));
+    commit.blocks.push(meta.clone());
+    let (committed, other) = (BlockKey::new("t", meta.block_id), BlockKey::new("t", Uuid::from_u128(2)));
+    for key in [&committed, &other] {
+        backend.put(Place::Block(key, DATA), Bytes::from_static(b"data")).await.unwrap();
+    }
+    assert_eq!(backend.chain_start(&name).await.unwrap(), None);
+    assert_eq!(backend.begin_chain(&name).await.unwrap(), 5);
+    assert_eq!(backend.begin_chain(&CommitName { first: 9, ..name.clone() }).await.unwrap(), 5);
+    assert!(backend.create_commit(&commit).await.unwrap());
+    let mut later = commit.clone();
+    later.end = 20;
+    assert!(!backend.create_commit(&later).await.unwrap());
+    assert_eq!(backend.read_commit(&name).await.unwrap(), Some(commit));
+    assert_eq!(backend.read_commit(&CommitName { first: 9, ..name.clone() }).await.unwrap(), None);
+    assert_eq!(backend.list_commits().await.unwrap().into_keys().collect::<Vec<_>>(), [name]);
+    assert_eq!(backend.sweep("t", Timestamp(u64::MAX), |_| false).await.unwrap(), 1);
+    assert_eq!(backend.read_meta(&committed).await.unwrap(), meta);
+    assert_eq!(backend.block_state(&other).await.unwrap(), BlockState::Gone);
+    backend.mark_compacted(&committed).await.unwrap();
+    assert_eq!(backend.restore_meta(&meta).await.unwrap(), BlockState::Compacted);
+    assert!(backend.read_meta(&committed).await.unwrap_err().is_not_found(), "it is not brought back to life");
 }

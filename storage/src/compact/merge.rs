@@ -1,6 +1,7 @@
-//! One block out of several, with the memory of one row of each.
+//! One block out of several.
 //!
-//! Rows come in the order of their ids from every input. Equal ids become one row: the writer joins the parts and drops the spans that
+//! Where the inputs have the same columns these are copied (see [`super::columns`]). Otherwise, and where many traces lie in several
+//! inputs, rows come in the order of their ids from every input. Equal ids become one row: the writer joins the parts and drops the spans that
 //! it has seen (same id, kind and start), so a trace that was stored twice, or in halves, is stored once and whole.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 use vivace_protocol::TraceId;
 
+use super::columns;
 use crate::{
     meta::Timestamp,
     read::{self, OpenBlock, Rows},
@@ -57,8 +59,8 @@ pub struct CompactSpec<'a> {
 ///
 /// # Errors
 /// See [`Error`]; what was handed to `data` until then is to be thrown away.
-pub fn compact(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedBlock, Error> {
-    let mut block = spec.block;
+pub fn compact(inputs: &[&OpenBlock], mut spec: CompactSpec<'_>) -> Result<FinishedBlock, Error> {
+    let block = &mut spec.block;
     let metas = || inputs.iter().map(|input| input.meta());
     let start = metas().map(|meta| meta.start_time).min().ok_or(Error::Empty)?;
     let end = metas().map(|meta| meta.end_time).max().unwrap_or(start);
@@ -67,7 +69,19 @@ pub fn compact(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedB
     // A row is never cut here: what would be left over has no other block to go to.
     block.max_trace_bytes = usize::MAX;
     block.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
-    let mut writer = BlockWriter::new(block)?;
+    let copied = if columns::fits(inputs, block) { columns::merge(inputs, &mut spec)? } else { None };
+    let mut finished = match copied {
+        Some(finished) => finished,
+        None => by_rows(inputs, spec)?,
+    };
+    // Spans with wild clocks were kept out of the inputs' times on purpose.
+    (finished.meta.start_time, finished.meta.end_time) = (start, end);
+    Ok(finished)
+}
+
+/// Takes every trace apart and puts it together again.
+fn by_rows(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedBlock, Error> {
+    let mut writer = BlockWriter::new(spec.block)?;
     let mut merge = Merge::new(inputs)?;
     while let Some((id, parts)) = merge.next()? {
         if !(spec.go_on)() {
@@ -84,10 +98,7 @@ pub fn compact(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedB
     if writer.traces() == 0 {
         return Err(Error::Empty);
     }
-    let mut finished = writer.finish()?;
-    // Spans with wild clocks were kept out of the inputs' times on purpose.
-    (finished.meta.start_time, finished.meta.end_time) = (start, end);
-    Ok(finished)
+    Ok(writer.finish()?)
 }
 
 /// Rows of several blocks in the order of their ids, equal ids together.
@@ -209,6 +220,112 @@ mod tests {
         }
         let out = merged(&[&halves[0], &halves[1]], &|_| false, 1 << 30).unwrap();
         assert_eq!(content(&out), content(&whole));
+    }
+
+    /// Every entry of every leaf, row after row: levels and values, whatever the pages, dictionaries and row groups are.
+    fn entries(block: &OpenBlock) -> Vec<Vec<String>> {
+        let leaf = |leaf: usize| {
+            let mut column = read::ColumnRows::new(block, leaf).unwrap();
+            let mut entries = Vec::new();
+            for group in 0..block.row_groups() {
+                for row in 0..block.row_group(group).unwrap().rows {
+                    let stored = column.at(group, row, 1).unwrap();
+                    let span = stored.span.clone();
+                    let levels = |levels: &[u8]| levels.get(span.entries.clone()).unwrap_or_default().to_vec();
+                    let values: Vec<String> = span
+                        .values
+                        .clone()
+                        .map(|at| match &stored.page.values {
+                            read::StoredValues::Bytes(values) => format!("{:?}", values.get(at).unwrap()),
+                            read::StoredValues::Ids(ids) => {
+                                format!("{:?}", stored.dictionary.unwrap().get(ids.id(at).unwrap() as usize).unwrap())
+                            }
+                            read::StoredValues::Ints(ints) => ints.get(at).unwrap().to_string(),
+                            read::StoredValues::Doubles(doubles) => format!("{:?}", doubles[at]),
+                            read::StoredValues::Bools(bools) => bools[at].to_string(),
+                        })
+                        .collect();
+                    entries.push(format!("{:?} {:?} {values:?}", levels(&stored.page.rep), levels(&stored.page.def)));
+                }
+            }
+            entries
+        };
+        (0..block.schema().leaves().len()).map(leaf).collect()
+    }
+
+    /// Blocks with every third trace each, of which some are whole in several blocks and some in halves.
+    fn overlapping() -> Vec<OpenBlock> {
+        let whole = tests::open_v5();
+        let mut inputs = Vec::new();
+        for input in 0..3 {
+            let mut block = BlockSpec::new("single-tenant", Uuid::from_u128(input), DedicatedColumns::defaults());
+            (block.row_group_bytes, block.page_entries) = (30_000, 50);
+            let mut writer = BlockWriter::new(block).unwrap();
+            for (number, row) in (0u128..).zip(rows(&whole)) {
+                let (id, trace) = row.unwrap();
+                let mut trace = TracesData::decode(trace).unwrap();
+                if number % 20 == 1 {
+                    for scope in trace.resource_spans.iter_mut().flat_map(|batch| &mut batch.scope_spans) {
+                        let mut span = 0;
+                        scope.spans.retain(|_| {
+                            span += 1;
+                            span % 3 == input
+                        });
+                    }
+                } else if number % 3 != input && number % 20 != 0 {
+                    continue;
+                }
+                writer.add_trace(id.0, &[trace.encode_to_vec().into()]).unwrap();
+            }
+            inputs.push(opened(writer.finish().unwrap(), Vec::new()));
+        }
+        inputs
+    }
+
+    #[test]
+    fn copying_columns_gives_what_merging_rows_gives() {
+        let whole = tests::open_v5();
+        let inputs = overlapping();
+        let inputs: Vec<&OpenBlock> = inputs.iter().collect();
+        assert!(inputs.iter().all(|input| input.row_groups() > 1));
+        let gone = rows(&whole).nth(5).unwrap().unwrap().0;
+        for row_group_bytes in [20_000, 1 << 30] {
+            let mut block = BlockSpec::new("single-tenant", Uuid::from_u128(7), DedicatedColumns::defaults());
+            (block.row_group_bytes, block.max_trace_bytes, block.page_entries) = (row_group_bytes, usize::MAX, 70);
+            let merged = |by_columns: bool| {
+                let mut before = Vec::new();
+                let mut data = |part| before.push(part);
+                let drop = |id| id == gone;
+                let mut spec = CompactSpec { block: block.clone(), drop: &drop, data: &mut data, go_on: &|| true };
+                let finished = if by_columns {
+                    assert!(columns::fits(&inputs, &block));
+                    columns::merge(&inputs, &mut spec).unwrap().unwrap()
+                } else {
+                    by_rows(&inputs, spec).unwrap()
+                };
+                opened(finished, before)
+            };
+            let (copied, rewritten) = (merged(true), merged(false));
+            assert_eq!(copied.rows(), whole.rows() - 1);
+            assert_eq!(copied.row_groups() > 1, row_group_bytes == 20_000);
+            for ((copied, rewritten), leaf) in
+                entries(&copied).iter().zip(entries(&rewritten)).zip(copied.schema().leaves())
+            {
+                assert_eq!(*copied, rewritten, "{}", leaf.path);
+            }
+            for row in rows(&copied) {
+                let (id, trace) = row.unwrap();
+                assert_eq!(find_trace(&copied, id).unwrap(), Some(trace));
+            }
+        }
+    }
+
+    #[test]
+    fn a_merge_that_is_called_off_stops() {
+        let inputs = overlapping();
+        let block = BlockSpec::new("single-tenant", Uuid::from_u128(7), DedicatedColumns::defaults());
+        let spec = CompactSpec { block, drop: &|_| false, data: &mut |_| {}, go_on: &|| false };
+        assert!(matches!(compact(&inputs.iter().collect::<Vec<_>>(), spec), Err(Error::Cancelled)));
     }
 
     #[test]

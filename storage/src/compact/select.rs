@@ -18,6 +18,9 @@ pub struct SelectRules {
     pub min_inputs: usize,
     /// Most blocks of a job.
     pub max_inputs: usize,
+    /// While a window still gets blocks, and this long after, only full jobs are worth their work: a span is then merged once
+    /// per factor of `max_inputs`, not once per cycle. Zero: any job of `min_inputs` is.
+    pub patience: Duration,
     /// Most traces of an output.
     pub max_objects: u64,
     /// Most bytes of an output.
@@ -32,6 +35,7 @@ impl Default for SelectRules {
             window: Duration::from_secs(3600),
             min_inputs: 2,
             max_inputs: 4,
+            patience: Duration::ZERO,
             max_objects: 6_000_000,
             max_bytes: 100 << 30,
             max_level: 0,
@@ -81,23 +85,26 @@ pub fn select(live: &[BlockMeta], rules: &SelectRules, now: Timestamp) -> Vec<Jo
         groups.entry(group).or_default().push((meta, kind));
     }
     let mut jobs = Vec::new();
+    let growing = now.secs().saturating_sub(rules.patience.as_secs()) / window_secs;
     for (group, mut blocks) in groups {
+        let patient = !rules.patience.is_zero() && group.window.0 >= growing;
+        let fewest = if patient { rules.max_inputs } else { rules.min_inputs };
         let level = |meta: &BlockMeta| if group.old { meta.compaction_level } else { 0 };
         blocks.sort_by(|(a, a_kind), (b, b_kind)| {
             let key = |meta: &BlockMeta| (level(meta), meta.size, meta.block_id);
             a_kind.cmp(b_kind).then_with(|| key(a).cmp(&key(b)))
         });
         for same in blocks.chunk_by(|(_, a), (_, b)| a == b) {
-            runs(same, rules, &mut jobs);
+            runs(same, rules, fewest.max(1), &mut jobs);
         }
     }
     jobs
 }
 
 /// Cuts blocks that may be merged into runs within the limits.
-fn runs(blocks: &[(&BlockMeta, Kind)], rules: &SelectRules, jobs: &mut Vec<Job>) {
+fn runs(blocks: &[(&BlockMeta, Kind)], rules: &SelectRules, fewest: usize, jobs: &mut Vec<Job>) {
     let mut rest = blocks;
-    while rest.len() >= rules.min_inputs.max(1) {
+    while rest.len() >= fewest {
         let (mut objects, mut bytes) = (0u64, 0u64);
         let fitting = rest.iter().take(rules.max_inputs).take_while(|(meta, _)| {
             objects = objects.saturating_add(meta.total_objects);
@@ -105,7 +112,7 @@ fn runs(blocks: &[(&BlockMeta, Kind)], rules: &SelectRules, jobs: &mut Vec<Job>)
             objects <= rules.max_objects && bytes <= rules.max_bytes
         });
         let count = fitting.count();
-        if count >= rules.min_inputs.max(1) {
+        if count >= fewest {
             jobs.push(Job { blocks: rest[..count].iter().map(|(meta, _)| meta.block_id).collect() });
         }
         // A block that fits with none of its neighbours is passed over.
@@ -153,6 +160,19 @@ pub(crate) mod tests {
     fn small_fresh_blocks_of_one_window_are_merged_four_at_a_time() {
         let live: Vec<_> = (0..6).map(|n| BlockMeta { size: 100 - n, ..block(n.into(), NOW - 5) }).collect();
         assert_eq!(chosen(&live), [vec![5, 4, 3, 2], vec![1, 0]]);
+    }
+
+    #[test]
+    fn with_patience_a_window_that_still_grows_waits_for_full_jobs() {
+        let rules = SelectRules { max_inputs: 3, patience: Duration::from_secs(60), ..SelectRules::default() };
+        let live: Vec<_> = (0..5).map(|id| block(id, NOW - 5)).collect();
+        let sizes = |now: u64| -> Vec<usize> {
+            select(&live, &rules, Timestamp::from_secs(now)).iter().map(|job| job.blocks.len()).collect()
+        };
+        assert_eq!(sizes(NOW), [3], "the other two may get company");
+        // The window of the blocks ends at NOW; it is over when the time of patience has passed as well.
+        assert_eq!(sizes(NOW + 59), [3]);
+        assert_eq!(sizes(NOW + 60), [3, 2]);
     }
 
     #[test]

@@ -107,10 +107,16 @@ mod tests {
     use vivace_protocol::vivace::SearchJob;
 
     use super::*;
-    use crate::{BlockSpec, BlockWriter, DedicatedColumns, LiveSource, MemoryBlock, live::tests::stored, query};
+    use crate::{
+        BlockSpec, BlockWriter, Decoded, DedicatedColumns, LiveSource, MemoryBlock, live::tests::stored, query,
+    };
 
     /// The traces of the fixture in a block of many row groups, with several pages in each.
     fn block() -> Arc<OpenBlock> {
+        Arc::new(opened())
+    }
+
+    fn opened() -> OpenBlock {
         let mut spec = BlockSpec::new("t", Uuid::from_u128(1), DedicatedColumns::defaults());
         (spec.row_group_bytes, spec.page_entries) = (60_000, 40);
         let mut writer = BlockWriter::new(spec).unwrap();
@@ -119,7 +125,7 @@ mod tests {
         }
         let finished = writer.finish().unwrap();
         let data: Vec<u8> = finished.data.into_iter().flatten().collect();
-        Arc::new(OpenBlock::open(finished.meta, Arc::new(MemoryBlock::new(data.into(), Vec::new()))).unwrap())
+        OpenBlock::open(finished.meta, Arc::new(MemoryBlock::new(data.into(), Vec::new()))).unwrap()
     }
 
     /// Whatever is left out because it is too old must not be among the newest.
@@ -162,6 +168,50 @@ mod tests {
                 assert!(ids(&found).iter().eq(due.iter().copied()), "{text}, limit {limit}, shares");
             }
         }
+    }
+
+    /// Whether parts are at hand, were pushed out, or are kept for the first time.
+    #[test]
+    fn what_is_kept_decoded_changes_no_answer() {
+        let plain = block();
+        let (roomy, narrow) = (Decoded::new(8 << 20), Decoded::new(20_000));
+        let kept = [Arc::new(opened().keeping(&roomy)), Arc::new(opened().keeping(&narrow))];
+        let queries = [
+            "{ }",
+            "{ status = error }",
+            "{ resource.service.name = \"cart\" && duration > 1ms } | select(span:id, name, event:name)",
+            "{ span.http.response.status_code >= 400 || kind = client } | select(span.http.response.status_code, parent)",
+            "{ span.app.user.id =~ \".*1.*\" }",
+            "{ } >> { status = error } | select(nestedSetLeft, trace:duration)",
+            "{ kind = server } | count() > 1",
+            "{ event:name != \"x\" && event.exception.type != \"y\" }",
+            "{ link:spanID != \"\" } | select(link:traceID)",
+            "{ instrumentation:name != \"\" } | by(resource.service.name)",
+        ];
+        for round in 0..3 {
+            for text in queries {
+                for limit in [2, 20, 1000] {
+                    let job =
+                        SearchJob { query: text.to_owned(), limit, spans_per_span_set: 3, ..SearchJob::default() };
+                    let search = |block| query::search_block(block, &Share::whole(), &job).unwrap();
+                    let due = search(&plain);
+                    for block in &kept {
+                        let found = search(block);
+                        assert_eq!(found.traces, due.traces, "{text}, limit {limit}, round {round}");
+                    }
+                }
+            }
+        }
+        assert!(roomy.bytes() > 20_000 && !roomy.is_empty(), "{roomy:?}");
+        let cost = |block: &Arc<OpenBlock>| {
+            let profiled = crate::profile::ProfiledBlock::new(Arc::clone(block));
+            let plan = vivace_traceql::Query::parse("{ duration > 1ms }").unwrap();
+            let plan = vivace_traceql::SearchPlan::new(&plan).unwrap();
+            vivace_traceql::search(&profiled, &plan, None, 3, &mut vivace_traceql::Merger::new(20, true)).unwrap();
+            profiled.finish().columns.iter().map(|column| column.bytes).sum::<u64>()
+        };
+        assert!(cost(&plain) > 0);
+        assert_eq!(cost(&kept[0]), 0, "all of it is at hand");
     }
 
     #[test]

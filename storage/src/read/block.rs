@@ -9,6 +9,7 @@ use super::{
     footer::{self, FileLeaf, Footer, RowGroup},
     page::LeafShape,
     ranges::{BlockObjects, Ranges},
+    source::{BlockParts, Decoded},
     values::Physical,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub struct OpenBlock {
     data: Arc<dyn Ranges>,
     footer: Footer,
     verify: bool,
+    decoded: Option<BlockParts>,
 }
 
 impl std::fmt::Debug for OpenBlock {
@@ -59,7 +61,7 @@ impl OpenBlock {
             return Err(Error::Schema(why));
         }
         read_offset_indexes(&*data, &mut footer)?;
-        Ok(Self { meta, schema, objects, data, footer, verify: true })
+        Ok(Self { meta, schema, objects, data, footer, verify: true, decoded: None })
     }
 
     /// The metadata that the block was opened with.
@@ -94,6 +96,17 @@ impl OpenBlock {
     pub fn without_checksums(mut self) -> Self {
         self.verify = false;
         self
+    }
+
+    /// Keeps what queries take apart in `decoded` for later ones.
+    #[must_use]
+    pub fn keeping(mut self, decoded: &Decoded) -> Self {
+        self.decoded = Some(decoded.of_block());
+        self
+    }
+
+    pub(crate) fn decoded(&self) -> Option<&BlockParts> {
+        self.decoded.as_ref()
     }
 
     pub(crate) fn verifies(&self) -> bool {

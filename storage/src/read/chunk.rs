@@ -154,6 +154,21 @@ impl<'a> ChunkReader<'a> {
         Ok(self.dictionary.clone())
     }
 
+    /// Hands over the chunk's dictionary, or that it has none.
+    pub(crate) fn set_dictionary(&mut self, dictionary: Option<Arc<Values>>) {
+        self.dictionary = dictionary;
+        self.dictionary_read = true;
+    }
+
+    pub(crate) fn dictionary_is_read(&self) -> bool {
+        self.dictionary_read
+    }
+
+    /// Stored size of a data page.
+    pub(crate) fn page_bytes(&self, number: usize) -> u64 {
+        self.chunk.pages.get(number).map_or(0, |spot| u64::from(spot.size))
+    }
+
     /// The dictionary when it holds byte strings and has been read.
     #[inline]
     pub(crate) fn byte_dictionary(&self) -> Option<&ByteValues> {

@@ -98,7 +98,7 @@ impl<'a> Cursor<'a> {
         let bytes = match self.page.as_ref().map(|page| &page.values) {
             Some(Values::Bytes(values)) => values.get(self.value),
             Some(Values::Ids(ids)) => {
-                let id = ids.get(self.value).copied().map(to_usize);
+                let id = ids.id(self.value).map(to_usize);
                 id.and_then(|id| self.reader.byte_dictionary()?.get(id))
             }
             _ => None,
@@ -109,7 +109,7 @@ impl<'a> Cursor<'a> {
     /// The integer of the next entry, which has a value.
     pub(crate) fn int(&self) -> Result<i64> {
         match self.page.as_ref().map(|page| &page.values) {
-            Some(Values::Ints(values)) => values.get(self.value).copied().ok_or_else(inconsistent),
+            Some(Values::Ints(values)) => values.get(self.value).ok_or_else(inconsistent),
             _ => Err(inconsistent()),
         }
     }

@@ -19,20 +19,38 @@ use crate::bloom::{self, shard_of};
 /// # Errors
 /// A missing bloom object is an error, not "no": answering "not found" without having looked would be a lie.
 pub fn find_trace(block: &OpenBlock, id: TraceId) -> Result<Option<Bytes>> {
+    locate_trace(block, id)?.map(|row| read_trace(block, row)).transpose()
+}
+
+/// Where a trace is in a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceRow {
+    id: TraceId,
+    group: usize,
+    row: u32,
+}
+
+/// Finds the row of a trace without reading it: a few pages of one column. For who wants to read large rows one by one.
+pub fn locate_trace(block: &OpenBlock, id: TraceId) -> Result<Option<TraceRow>> {
     if !may_contain(block, id)? {
         return Ok(None);
     }
     for group in 0..block.row_groups() {
         if let Some(row) = find_row(block, group, id)? {
-            let mut records = RecordReader::new(block, group, Some(&RowSet::one(row)))?;
-            records.seek(row)?;
-            return match records.next_row()? {
-                Some((found, trace)) if found == id => Ok(Some(trace)),
-                _ => Err(Error::malformed("row", "another trace than its id column says")),
-            };
+            return Ok(Some(TraceRow { id, group, row }));
         }
     }
     Ok(None)
+}
+
+/// The trace of a row of the same block.
+pub fn read_trace(block: &OpenBlock, TraceRow { id, group, row }: TraceRow) -> Result<Bytes> {
+    let mut records = RecordReader::new(block, group, Some(&RowSet::one(row)))?;
+    records.seek(row)?;
+    match records.next_row()? {
+        Some((found, trace)) if found == id => Ok(trace),
+        _ => Err(Error::malformed("row", "another trace than its id column says")),
+    }
 }
 
 /// Asks the bloom filter only.
@@ -68,7 +86,7 @@ fn find_row(block: &OpenBlock, group: usize, id: TraceId) -> Result<Option<u32>>
         let dictionary = reader.byte_dictionary();
         let value = |index: usize| match &page.values {
             Values::Bytes(values) => values.get(index),
-            Values::Ids(ids) => ids.get(index).and_then(|entry| dictionary?.get(super::values::to_usize(*entry))),
+            Values::Ids(ids) => ids.id(index).and_then(|entry| dictionary?.get(super::values::to_usize(entry))),
             Values::Ints(_) | Values::Doubles(_) | Values::Bools(_) => None,
         };
         let len = page.values.len();

@@ -1,6 +1,9 @@
 //! Page headers and page bodies.
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -212,7 +215,8 @@ impl PageHeader {
         };
         let present = if leaf.max_def == 0 { len } else { count(&def, leaf.max_def) };
         let values = values::decode(leaf.physical, encoding, &data, present, dictionary)?;
-        Ok(Page { first_row: 0, len, rep, def, values })
+        let rows = if rep.is_empty() { len } else { count(&rep, 0) };
+        Ok(Page { first_row: 0, len, rows, rep, def, values, index: OnceLock::new(), counts: OnceLock::new() })
     }
 }
 
@@ -260,17 +264,96 @@ pub(crate) struct Page {
     pub(crate) first_row: u32,
     /// Entries: values and nulls.
     pub(crate) len: usize,
+    rows: usize,
     /// Repetition level of each entry; empty when the column has none.
     pub(crate) rep: Vec<u8>,
     /// Definition level of each entry; empty when the column has none.
     pub(crate) def: Vec<u8>,
     /// The values of the entries whose definition level is the column's maximum.
     pub(crate) values: Values,
+    index: OnceLock<RowIndex>,
+    /// The first counts that were asked for, and which they are.
+    counts: OnceLock<(Units, Arc<[u32]>)>,
+}
+
+/// Two kinds of things in a page, each by its levels.
+type Units = ((u8, u8), (u8, u8));
+
+/// Where each row begins, and at the end where the page ends.
+#[derive(Debug, Default)]
+struct RowIndex {
+    entries: Vec<u32>,
+    values: Vec<u32>,
+}
+
+/// Where some rows of a page are in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RowSpan {
+    /// Levels.
+    pub(crate) entries: Range<usize>,
+    /// Values among them.
+    pub(crate) values: Range<usize>,
 }
 
 impl Page {
     /// Rows that begin in this page.
     pub(crate) fn rows(&self) -> usize {
-        if self.rep.is_empty() { self.len } else { count(&self.rep, 0) }
+        self.rows
+    }
+
+    /// Entries and values of `rows`, counted from the first of the page; `max_def` is the level of a value. Looking up costs a walk
+    /// over the page for the first time, and nothing later.
+    pub(crate) fn span_of(&self, rows: Range<usize>, max_def: u8) -> RowSpan {
+        let index = self.index.get_or_init(|| self.index_rows(max_def));
+        let of = |starts: &[u32]| {
+            let at = |row: usize| starts.get(row).or_else(|| starts.last()).map_or(0, |start| values::to_usize(*start));
+            at(rows.start)..at(rows.end)
+        };
+        RowSpan { entries: of(&index.entries), values: of(&index.values) }
+    }
+
+    /// What `count` gives for these units, kept where they are the first of the page: callers ask for one kind of a column.
+    pub(crate) fn counts(&self, units: Units, count: impl Fn() -> Arc<[u32]>) -> Arc<[u32]> {
+        let (known, counts) = self.counts.get_or_init(|| (units, count()));
+        if *known == units { Arc::clone(counts) } else { count() }
+    }
+
+    /// In less memory, for keeping: without levels if they are not needed and say nothing but where rows begin.
+    pub(crate) fn pack(&mut self, without_levels: bool) {
+        let empty = Values::Bools(Vec::new());
+        self.values = std::mem::replace(&mut self.values, empty).pack();
+        if without_levels && self.values.len() == self.len {
+            (self.rep, self.def) = (Vec::new(), Vec::new());
+        }
+    }
+
+    fn index_rows(&self, max_def: u8) -> RowIndex {
+        let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        let mut index = RowIndex::default();
+        let mut values = 0;
+        let mut passed = 0;
+        let mut row_at = |entry: usize| {
+            values += if self.def.is_empty() { entry - passed } else { count(&self.def[passed..entry], max_def) };
+            passed = entry;
+            index.entries.push(number(entry));
+            index.values.push(number(values));
+        };
+        if self.rep.is_empty() {
+            (0..self.len).for_each(&mut row_at);
+        } else {
+            memchr::memchr_iter(0, &self.rep).for_each(&mut row_at);
+        }
+        row_at(self.len);
+        index
+    }
+
+    /// Memory held, with what looking up rows and counts may add.
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.rep.len()
+            + self.def.len()
+            + self.values.memory()
+            + (self.rows + 1) * 8
+            + self.rep.len() * 2
     }
 }

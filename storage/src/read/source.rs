@@ -6,6 +6,7 @@
 //! ```
 
 mod columns;
+mod decoded;
 mod group;
 mod hits;
 mod nesting;
@@ -25,10 +26,12 @@ use vivace_traceql::{
 use super::{block::OpenBlock, cells::lossy, error::Result, record::RecordReader, rows::RowSet, values::to_usize};
 use crate::live::{LiveCursor, LiveSource};
 use columns::{Chosen, load, row_ints, row_texts};
+pub(crate) use decoded::BlockParts;
+pub use decoded::Decoded;
 pub use group::LeafCost;
 use group::{Group, bounds};
-use nesting::{Owner, prefix, value};
-use queue::Queue;
+use nesting::Owner;
+use queue::{Pool, Queue};
 
 /// Rows put together again at once when everything about their spans is wanted.
 const WHOLE_ROWS: usize = 256;
@@ -72,7 +75,9 @@ impl Source for BlockSource {
             groups: self.groups.clone(),
             spec: spec.clone(),
             group: None,
+            pool: Pool::empty(),
             queue: Queue::empty(),
+            delivered: false,
             latest_rows: Vec::new(),
             whole: None,
             finished: FetchStats::default(),
@@ -89,8 +94,12 @@ pub struct BlockCursor<'a> {
     groups: Range<usize>,
     spec: FetchSpec,
     group: Option<Group<'a>>,
+    /// Rows of the current row group still to be looked at, newest first.
+    pool: Pool,
     /// Rows of the current row group still to be delivered.
     queue: Queue,
+    /// Whether rows of the current row group were.
+    delivered: bool,
     latest_rows: Vec<u32>,
     /// Traces put together again, when everything is wanted.
     whole: Option<Whole>,
@@ -136,9 +145,7 @@ impl<'a> BlockCursor<'a> {
 
     /// Opens the next row group that may hold something, none after the last.
     fn open_group(&mut self) -> Result<bool> {
-        if let Some(group) = self.group.take() {
-            add_costs(&mut self.costs, &group);
-        }
+        self.close_group();
         while let Some(number) = self.groups.next() {
             let mut group = Group::open(self.block, number)?;
             let newest =
@@ -148,29 +155,39 @@ impl<'a> BlockCursor<'a> {
                 continue;
             }
             let mut counts = self.counts;
-            let chosen = self.choose(&mut group, &mut counts)?;
+            let admitted = self.admit(&mut group, &mut counts)?;
             self.counts = counts;
-            let Some((looked_at, rows, spans)) = chosen else {
+            let Some(rows) = admitted else {
                 add_costs(&mut self.costs, &group);
                 continue;
             };
-            self.counts.read += 1;
-            self.finished.traces += u64::from(looked_at);
-            self.finished.spans += group.nesting()?.spans() as u64;
-            self.queue = if self.spec.newest_first && !self.spec.select_all {
-                Queue::newest_first(&mut group, &rows, spans)?
+            if self.spec.newest_first && !self.spec.select_all {
+                let all = self.spec.spans == Predicate::Always && self.spec.traces.is_empty();
+                self.pool = Pool::new(&mut group, &rows, all)?;
+                self.queue = Queue::empty();
             } else {
-                Queue::as_stored(&rows, spans)
-            };
+                self.pool = Pool::empty();
+                let (rows, spans) = self.choose(&mut group, &rows)?;
+                self.queue = Queue::as_stored(&rows, spans);
+            }
             self.group = Some(group);
             return Ok(true);
         }
         Ok(false)
     }
 
-    /// How many rows are in the window, the rows of use and their spans of use (all when none are named); none when the group
-    /// can be passed.
-    fn choose(&self, group: &mut Group<'a>, counts: &mut GroupCounts) -> Result<Option<(u32, RowSet, Option<Bitmap>)>> {
+    /// Counts what became of the current row group and what it has cost.
+    fn close_group(&mut self) {
+        let Some(group) = self.group.take() else { return };
+        if !self.delivered {
+            *(if self.pool.dropped { &mut self.counts.by_time } else { &mut self.counts.by_selection }) += 1;
+        }
+        self.delivered = false;
+        add_costs(&mut self.costs, &group);
+    }
+
+    /// The rows in the window; none when the group can be passed.
+    fn admit(&self, group: &mut Group<'a>, counts: &mut GroupCounts) -> Result<Option<RowSet>> {
         let spec = &self.spec;
         for predicate in std::iter::once(&spec.spans).chain(&spec.traces) {
             if !select::may_hold(group, predicate)? {
@@ -179,26 +196,46 @@ impl<'a> BlockCursor<'a> {
             }
         }
         let rows = self.rows_in_window(group)?;
-        if rows.is_empty() {
-            counts.by_time += 1;
-            return Ok(None);
-        }
+        counts.by_time += u64::from(rows.is_empty());
+        Ok((!rows.is_empty()).then_some(rows))
+    }
+
+    /// Those of `rows` that are of use, and their spans of use (all when none are named).
+    fn choose(&mut self, group: &mut Group<'a>, rows: &RowSet) -> Result<(RowSet, Option<Bitmap>)> {
         let nesting = group.nesting()?;
+        self.finished.traces += u64::from(rows.len());
+        self.finished.spans += rows.ranges().iter().map(|range| nesting.spans_between(range)).sum::<u64>();
+        let spec = &self.spec;
         let mut left = rows.clone();
         for predicate in &spec.traces {
             let found = select::select(group, predicate, &left)?;
             left = select::rows_of(&nesting, &found);
             if left.is_empty() {
-                counts.by_selection += 1;
-                return Ok(None);
+                return Ok((left, None));
             }
         }
         if spec.spans == Predicate::Always {
-            return Ok(Some((rows.len(), left, None)));
+            return Ok((left, None));
         }
         let spans = select::select(group, &spec.spans, &left)?;
-        counts.by_selection += u64::from(!spans.any());
-        Ok(spans.any().then(|| (rows.len(), select::rows_of(&nesting, &spans), Some(spans))))
+        Ok((select::rows_of(&nesting, &spans), Some(spans)))
+    }
+
+    /// Looks at the next rows of the pool; false when there are none.
+    fn look_further(&mut self) -> Result<bool> {
+        let rows = self.pool.take(self.floor);
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        let Some(mut group) = self.group.take() else { return Ok(false) };
+        let mut set = RowSet::default();
+        rows.iter().for_each(|(_, row)| set.push(*row));
+        let chosen = self.choose(&mut group, &set);
+        self.group = Some(group);
+        let (left, spans) = chosen?;
+        let rows = if left == set { rows } else { rows.into_iter().filter(|(_, row)| left.contains(*row)).collect() };
+        self.queue = Queue::newest_first(rows, spans);
+        Ok(true)
     }
 
     fn rows_in_window(&self, group: &mut Group<'a>) -> Result<RowSet> {
@@ -235,7 +272,11 @@ impl<'a> BlockCursor<'a> {
                 let rows = self.queue.next(&nesting, self.floor, most);
                 if !rows.is_empty() {
                     let spans = self.queue.spans(&nesting, &rows);
+                    self.counts.read += u64::from(!std::mem::replace(&mut self.delivered, true));
                     return Ok(Some((rows, spans)));
+                }
+                if self.look_further()? {
+                    continue;
                 }
             }
             if !self.open_group()? {
@@ -333,6 +374,7 @@ fn add_costs(costs: &mut BTreeMap<usize, LeafCost>, group: &Group<'_>) {
         sum.pages += cost.pages;
         sum.skipped += cost.skipped;
         sum.requests += cost.requests;
+        sum.at_hand += cost.at_hand;
     }
 }
 
@@ -361,9 +403,9 @@ impl Cursor for BlockCursor<'_> {
 
     fn stats(&self) -> FetchStats {
         let mut stats = self.finished;
-        stats.bytes += self.costs.values().map(|cost| cost.bytes).sum::<u64>();
+        stats.bytes += self.costs.values().map(|cost| cost.bytes + cost.at_hand).sum::<u64>();
         if let Some(group) = &self.group {
-            stats.bytes += group.costs().map(|(_, cost)| cost.bytes).sum::<u64>();
+            stats.bytes += group.costs().map(|(_, cost)| cost.bytes + cost.at_hand).sum::<u64>();
         }
         stats
     }
@@ -418,16 +460,15 @@ fn service_stats(group: &mut Group<'_>, rows: &RowSet) -> Result<Vec<Vec<Service
     let columns = group.columns.stats;
     let dictionary = group.dictionary(columns.service)?;
     let mut all: Vec<Vec<ServiceStat>> = Vec::new();
+    // Levels of the values in the list of services.
+    let max_def = 1;
     group.pages(columns.service, rows, |page| {
-        let starts = prefix(page, (0, 0), value(1));
-        for (row, range) in (page.first_row..).zip(starts.windows(2)) {
-            if rows.contains(row) {
-                let services = (range[0]..range[1]).map(|index| {
-                    let service = group::text(page, dictionary.as_deref(), to_usize(index)).unwrap_or_default();
-                    ServiceStat { service: lossy(service).into(), spans: 0, errors: 0 }
-                });
-                all.push(services.collect());
-            }
+        for row in rows.within(page.first_row, page.rows()).flatten() {
+            let services = page.span_of(row..row + 1, max_def).values.map(|index| {
+                let service = group::text(page, dictionary.as_deref(), index).unwrap_or_default();
+                ServiceStat { service: lossy(service).into(), spans: 0, errors: 0 }
+            });
+            all.push(services.collect());
         }
         Ok(())
     })?;
@@ -435,15 +476,11 @@ fn service_stats(group: &mut Group<'_>, rows: &RowSet) -> Result<Vec<Vec<Service
         let mut next = all.iter_mut();
         group.pages(leaf, rows, |page| {
             let super::values::Values::Ints(values) = &page.values else { return Err(super::cursor::inconsistent()) };
-            let starts = prefix(page, (0, 0), value(1));
-            for (row, range) in (page.first_row..).zip(starts.windows(2)) {
-                if !rows.contains(row) {
-                    continue;
-                }
+            for row in rows.within(page.first_row, page.rows()).flatten() {
                 let Some(stats) = next.next() else { return Err(super::cursor::inconsistent()) };
-                let counts = values.get(to_usize(range[0])..to_usize(range[1])).unwrap_or_default();
+                let counts = page.span_of(row..row + 1, max_def).values.filter_map(|at| values.get(at));
                 for (stat, count) in stats.iter_mut().zip(counts) {
-                    let count = u32::try_from(*count).unwrap_or(0);
+                    let count = u32::try_from(count).unwrap_or(0);
                     *(if errors { &mut stat.errors } else { &mut stat.spans }) = count;
                 }
             }
@@ -462,7 +499,7 @@ fn span_ints(group: &mut Group<'_>, chosen: &Chosen, leaf: usize) -> Result<Vec<
         while let Some(span) = spans.next_if(|span| *span < end) {
             let at = span.checked_sub(first).map(to_usize);
             let number = at.and_then(|at| values.get(at)).ok_or_else(super::cursor::inconsistent)?;
-            numbers.push(i32::try_from(*number).unwrap_or(0));
+            numbers.push(i32::try_from(number).unwrap_or(0));
         }
         Ok(())
     })?;

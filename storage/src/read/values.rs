@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     delta,
     error::{Error, Result},
+    packed::Packed,
     rle,
 };
 
@@ -71,9 +72,9 @@ pub(crate) enum Values {
     /// Byte strings written out.
     Bytes(ByteValues),
     /// Entries of the chunk's dictionary of byte strings.
-    Ids(Vec<u32>),
+    Ids(Packed),
     /// INT32 (sign-extended) and INT64.
-    Ints(Vec<i64>),
+    Ints(Packed),
     Doubles(Vec<f64>),
     Bools(Vec<bool>),
 }
@@ -85,6 +86,26 @@ impl Values {
             Self::Ids(ids) => ids.len(),
             Self::Ints(ints) => ints.len(),
             Self::Doubles(doubles) => doubles.len(),
+            Self::Bools(bools) => bools.len(),
+        }
+    }
+
+    /// In less memory, for keeping.
+    pub(crate) fn pack(self) -> Self {
+        match self {
+            Self::Ids(ids) => Self::Ids(ids.pack()),
+            Self::Ints(ints) => Self::Ints(ints.pack()),
+            Self::Bytes(_) | Self::Doubles(_) | Self::Bools(_) => self,
+        }
+    }
+
+    /// Memory held.
+    pub(crate) fn memory(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.size(),
+            Self::Ids(ids) => ids.memory(),
+            Self::Ints(ints) => ints.memory(),
+            Self::Doubles(doubles) => doubles.len() * 8,
             Self::Bools(bools) => bools.len(),
         }
     }
@@ -124,8 +145,12 @@ pub(crate) fn decode(
             let dictionary = dictionary()?.ok_or_else(|| malformed("dictionary ids without a dictionary"))?;
             let ids = rle::ids(data, dictionary.len(), count)?;
             Ok(match &*dictionary {
-                Values::Bytes(_) | Values::Ids(_) => Values::Ids(ids),
-                Values::Ints(entries) => Values::Ints(pick(entries, &ids)),
+                Values::Bytes(_) | Values::Ids(_) => Values::Ids(ids.into()),
+                Values::Ints(entries) => {
+                    // The ids were checked against the number of entries.
+                    let picked = ids.iter().filter_map(|id| entries.get(to_usize(*id)));
+                    Values::Ints(picked.collect::<Vec<i64>>().into())
+                }
                 Values::Doubles(entries) => Values::Doubles(pick(entries, &ids)),
                 Values::Bools(entries) => Values::Bools(pick(entries, &ids)),
             })
@@ -139,7 +164,7 @@ pub(crate) fn decode(
                 Physical::Int32 => ints.iter_mut().for_each(|int| *int = i64::from(low_i32(*int))),
                 _ => return Err(malformed("integer encoding of another type")),
             }
-            Ok(Values::Ints(ints))
+            Ok(Values::Ints(ints.into()))
         }
         encoding::DELTA_LENGTH_BYTE_ARRAY if physical == Physical::ByteArray => {
             Ok(Values::Bytes(delta::byte_arrays(data, count)?))
@@ -173,8 +198,10 @@ fn plain(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
     let raw = data.get(..needed).ok_or_else(|| malformed("fewer than the page has"))?;
     Ok(match physical {
         Physical::Boolean => Values::Bools((0..count).map(|bit| raw[bit >> 3] >> (bit & 7) & 1 == 1).collect()),
-        Physical::Int32 => Values::Ints(chunks::<4>(raw).map(|word| i64::from(i32::from_le_bytes(word))).collect()),
-        Physical::Int64 => Values::Ints(chunks::<8>(raw).map(i64::from_le_bytes).collect()),
+        Physical::Int32 => {
+            Values::Ints(chunks::<4>(raw).map(|word| i64::from(i32::from_le_bytes(word))).collect::<Vec<_>>().into())
+        }
+        Physical::Int64 => Values::Ints(chunks::<8>(raw).map(i64::from_le_bytes).collect::<Vec<_>>().into()),
         Physical::Double | Physical::ByteArray => Values::Doubles(chunks::<8>(raw).map(f64::from_le_bytes).collect()),
     })
 }
@@ -219,10 +246,11 @@ fn split(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
     Ok(match physical {
         Physical::Double => Values::Doubles((0..count).map(|index| f64::from_le_bytes(word(index))).collect()),
         Physical::Int32 => {
-            Values::Ints((0..count).map(|index| i64::from(low_i32(i64::from_le_bytes(word(index))))).collect())
+            let ints = (0..count).map(|index| i64::from(low_i32(i64::from_le_bytes(word(index)))));
+            Values::Ints(ints.collect::<Vec<_>>().into())
         }
         Physical::Int64 | Physical::Boolean | Physical::ByteArray => {
-            Values::Ints((0..count).map(|index| i64::from_le_bytes(word(index))).collect())
+            Values::Ints((0..count).map(|index| i64::from_le_bytes(word(index))).collect::<Vec<_>>().into())
         }
     })
 }

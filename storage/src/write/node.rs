@@ -70,7 +70,7 @@ struct Encoded {
     def: [Option<Vec<u8>>; 2],
 }
 
-fn put_levels(levels: &[u8], max: u8, out: &mut Vec<u8>) {
+pub(super) fn put_levels(levels: &[u8], max: u8, out: &mut Vec<u8>) {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
     hybrid::encode(levels, bits_for(u32::from(max)), out);

@@ -439,3 +439,51 @@ fn conditions_are_mirrored_and_negation_is_not_pushed_down() {
     assert_eq!(spec("{ .a } !>> { .b }").traces.len(), 1);
     assert_eq!(spec("{ .a } || { .b }").traces.len(), 0);
 }
+
+proptest! {
+    /// What is not among the candidates can change nothing: a merger that is shown candidates only ends like one that is shown all,
+    /// as long as every part of a trace knows when it started.
+    #[test]
+    fn candidates_lose_nothing_that_would_be_kept(
+        batches in prop::collection::vec(prop::collection::vec(0_u8..12, 0..9), 1..6),
+        starts in prop::array::uniform12(0_u64..9),
+        limit in 0_usize..5,
+        most_recent in any::<bool>(),
+    ) {
+        let (mut narrow, mut wide) = (Merger::new(limit, most_recent), Merger::new(limit, most_recent));
+        for traces in batches {
+            let info = |number: &u8| crate::fetch::TraceInfo {
+                id: [*number; 16],
+                start_ns: starts[usize::from(*number)],
+                ..crate::fetch::TraceInfo::default()
+            };
+            let batch = SpanBatch { traces: traces.iter().map(info).collect(), ..SpanBatch::default() };
+            let all: Vec<Survivor> =
+                (0..u32::try_from(traces.len()).unwrap()).map(|trace| Survivor { trace, sets: Vec::new() }).collect();
+            let hit = |survivor: &Survivor| {
+                let trace = &batch.traces[survivor.trace as usize];
+                TraceHit {
+                    trace_id: trace.id,
+                    root_service: "".into(),
+                    root_name: "".into(),
+                    start_ns: trace.start_ns,
+                    duration_ns: 0,
+                    service_stats: Vec::new(),
+                    span_sets: Vec::new(),
+                }
+            };
+            // A source gives each trace once in a batch.
+            let mut seen = std::collections::BTreeSet::new();
+            let all: Vec<Survivor> =
+                all.into_iter().filter(|survivor| seen.insert(batch.traces[survivor.trace as usize].id)).collect();
+            let candidates = narrow.candidates(&batch, all.clone());
+            if most_recent {
+                let held = candidates.iter().filter(|survivor| narrow.traces.contains_key(&hit(survivor).trace_id));
+                prop_assert!(candidates.len() <= limit + held.count());
+            }
+            candidates.iter().for_each(|survivor| { narrow.add(hit(survivor)); });
+            all.iter().for_each(|survivor| { wide.add(hit(survivor)); });
+        }
+        prop_assert_eq!(narrow.finish(), wide.finish());
+    }
+}

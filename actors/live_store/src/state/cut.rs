@@ -1,6 +1,6 @@
 //! A cut: the offsets [first, end) of one partition on their way into blocks, one block a tenant.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -46,8 +46,9 @@ pub(crate) struct TenantCut {
 #[derive(Debug)]
 pub(crate) struct Cut {
     pub(crate) id: CutId,
-    /// Traces that were still growing at the cut: they belong to the next one, whole.
-    pub(crate) carried: BTreeSet<(TenantId, TraceId)>,
+    /// Traces that were still growing at the cut: what is held of them belongs to the next one, whole. With each the offset of its
+    /// first piece that is held: older ones may have left in an earlier cut.
+    pub(crate) carried: BTreeMap<(TenantId, TraceId), u64>,
     /// The oldest offset that a carried trace has a piece in, or `id.end`: nothing below is needed once this cut is
     /// durable.
     pub(crate) replay_from: u64,

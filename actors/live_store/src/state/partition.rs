@@ -3,7 +3,7 @@
 //! `Partition` consumes records in the order of their offsets, answers look-ups and decides cuts. A span is in
 //! exactly one place: the head (still collecting) or one of the closing cuts. Times are the records' own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +21,14 @@ pub(crate) struct Rules {
     /// Of one tenant, in the head; 0 is no limit.
     pub(crate) max_live_bytes: usize,
     pub(crate) max_block_duration: Duration,
+    /// A head this old leaves whatever its size; a younger one only when it makes a block worth having.
+    pub(crate) patience: Duration,
     pub(crate) max_trace_idle: Duration,
     pub(crate) max_trace_live: Duration,
 }
 
 impl Rules {
-    /// A head younger than [`Rules::patience`] leaves for its age only when it makes a block worth having.
+    /// A block worth having.
     fn useful_bytes(&self) -> usize {
         self.max_block_bytes / 8
     }
@@ -35,11 +37,6 @@ impl Rules {
     /// became idle in that second.
     fn kept_bytes(&self) -> usize {
         self.max_block_bytes / 4
-    }
-
-    /// A head this old leaves whatever its size.
-    fn patience(&self) -> Duration {
-        self.max_block_duration.saturating_mul(20)
     }
 
     /// Whether one tenant's head is as large as it may be.
@@ -159,9 +156,9 @@ pub(crate) struct Partition {
     /// A tenant's head is as large as it may be.
     full: bool,
     closing: Vec<Arc<Cut>>,
-    /// While replaying: below this offset only the carried traces are wanted.
+    /// While replaying: below this offset only the carried traces are wanted, each from its own offset on.
     covered: u64,
-    carried: BTreeSet<(TenantId, TraceId)>,
+    carried: BTreeMap<(TenantId, TraceId), u64>,
     /// Cuts that an earlier run decided; they are made again at the same offsets.
     pending: Vec<PendingCut>,
     newest_ms: i64,
@@ -193,6 +190,11 @@ impl Partition {
     /// The next offset to apply.
     pub(crate) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Time of the newest record, unix milliseconds; 0 if there was none.
+    pub(crate) fn newest_ms(&self) -> i64 {
+        self.newest_ms
     }
 
     pub(crate) fn head_bytes(&self) -> usize {
@@ -228,7 +230,7 @@ impl Partition {
         }
         let Some(head) = self.heads.get_mut(tenant) else { return applied };
         for (id, bytes) in traces {
-            if replaying && !self.carried.contains(&(tenant.clone(), id)) {
+            if replaying && self.carried.get(&(tenant.clone(), id)).is_none_or(|from| offset < *from) {
                 continue;
             }
             if !replaying && !head.admits(&id, limits.max_live, time_ms, &self.rules) {
@@ -274,6 +276,13 @@ impl Partition {
         self.next = self.next.max(offset + 1);
     }
 
+    /// The log has lost its end and gives the offsets from `end` on again.
+    pub(crate) fn went_back(&mut self, end: u64) {
+        self.next = self.next.min(end);
+        self.first = self.first.min(end);
+        self.covered = self.covered.min(end);
+    }
+
     /// The cut that an earlier run decided at exactly this point of the log, if there is one.
     pub(crate) fn repeat_cut(&mut self) -> Result<Option<Arc<Cut>>, String> {
         if self.pending.first().is_none_or(|p| self.next < p.id.end) {
@@ -281,7 +290,7 @@ impl Partition {
         }
         let pending = self.pending.remove(0);
         let carried = Ledger::carried(&pending.carried)?;
-        Ok(Some(self.close(pending.id, |tenant, id, _| carried.contains(&(tenant.clone(), *id)))))
+        Ok(Some(self.close(pending.id, |tenant, id, _| carried.contains_key(&(tenant.clone(), *id)))))
     }
 
     /// The offset at which [`Partition::repeat_cut`] must be asked again; records beyond must wait.
@@ -294,13 +303,16 @@ impl Partition {
         self.full || self.head_bytes >= self.rules.max_block_bytes
     }
 
-    /// Whether a cut is due now.
-    pub(crate) fn cut_due(&self, now_ms: i64) -> bool {
-        let Some(born) = self.head_born_ms else { return false };
+    /// Why a cut is due now, in the words of `tempo_live_store_blocks_cut_total`; none if it is not.
+    pub(crate) fn cut_due(&self, now_ms: i64) -> Option<&'static str> {
+        let born = self.head_born_ms?;
         let age = Duration::from_millis(u64::try_from(now_ms - born).unwrap_or(0));
-        self.is_full()
-            || (age >= self.rules.max_block_duration && self.head_bytes >= self.rules.useful_bytes())
-            || age >= self.rules.patience()
+        if self.is_full() {
+            return Some("max_block_bytes");
+        }
+        let useful = self.head_bytes >= self.rules.useful_bytes();
+        let old = (age >= self.rules.max_block_duration && useful) || age >= self.rules.patience;
+        old.then_some("max_block_duration")
     }
 
     /// Closes the head. Traces that are still growing are carried into the next cut, unless `everything` is set (the
@@ -335,7 +347,7 @@ impl Partition {
     }
 
     fn close(&mut self, id: CutId, keep: impl Fn(&TenantId, &TraceId, &LiveTrace) -> bool) -> Arc<Cut> {
-        let mut cut = Cut { id, carried: BTreeSet::new(), replay_from: id.end, tenants: Vec::new(), bytes: 0 };
+        let mut cut = Cut { id, carried: BTreeMap::new(), replay_from: id.end, tenants: Vec::new(), bytes: 0 };
         let (mut kept_bytes, mut full) = (0, false);
         let mut kept_born: Option<i64> = None;
         for (tenant, head) in &mut self.heads {
@@ -351,8 +363,10 @@ impl Partition {
             full |= self.rules.is_full(head.bytes);
             head.live = head.traces.values().filter(|trace| trace.live_since_ms.is_some()).count();
             for (trace_id, trace) in &head.traces {
-                cut.carried.insert((tenant.clone(), *trace_id));
-                cut.replay_from = trace.pieces.iter().map(|p| p.offset).fold(cut.replay_from, u64::min);
+                // The pieces that are held are the last ones: when a trace leaves, it leaves with all that it has.
+                let from = trace.pieces.first().map_or(id.end, |piece| piece.offset);
+                cut.carried.insert((tenant.clone(), *trace_id), from);
+                cut.replay_from = cut.replay_from.min(from);
                 kept_bytes += trace.bytes;
                 kept_born = Some(kept_born.map_or(trace.born_ms, |born| born.min(trace.born_ms)));
             }
@@ -399,7 +413,7 @@ impl Partition {
                 .map(|(id, trace)| (*id, trace.pieces.iter().map(|p| p.bytes.clone()).collect()))
                 .collect()
         });
-        Snapshot { closing: self.closing.clone(), head, newest_ms: self.newest_ms }
+        Snapshot { closing: self.closing.clone(), head }
     }
 }
 
@@ -419,7 +433,6 @@ fn count_spans(trace: &Bytes) -> u64 {
 pub(crate) struct Snapshot {
     pub(crate) closing: Vec<Arc<Cut>>,
     pub(crate) head: Vec<TraceParts>,
-    pub(crate) newest_ms: i64,
 }
 
 impl Snapshot {

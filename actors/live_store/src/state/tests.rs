@@ -9,13 +9,14 @@ use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::Rng;
 
 use super::partition::Discard;
-use super::{Cut, CutId, Ledger, Partition, Rules, TraceLimits};
+use super::{Copies, Cut, CutId, Ledger, Partition, Rules, TraceLimits};
 
 /// (tenant, trace, offset): one piece. Its bytes are its offset.
 type Pieces = BTreeSet<(String, TraceId, u64)>;
 
 struct World {
     rng: Rng,
+    rules: Rules,
     /// What the log holds, by offset, with the time of receipt.
     log: Vec<(TenantId, Vec<TraceId>, i64)>,
     now_ms: i64,
@@ -23,7 +24,7 @@ struct World {
     blocks: BTreeMap<u64, Pieces>,
     ledger: Ledger,
     partition: Partition,
-    durable: BTreeSet<u64>,
+    copies: Copies,
     reclaimed: u64,
 }
 
@@ -32,6 +33,7 @@ fn rules() -> Rules {
         max_block_bytes: 200,
         max_live_bytes: 0,
         max_block_duration: Duration::from_millis(50),
+        patience: Duration::from_millis(1_000),
         max_trace_idle: Duration::from_millis(20),
         max_trace_live: Duration::from_millis(100),
     }
@@ -53,15 +55,19 @@ fn offset(piece: &Bytes) -> u64 {
 impl World {
     fn new(seed: u64) -> Self {
         let ledger = Ledger::default();
+        // Cuts of every half-empty head carry many traces over many cuts.
+        let patience = Duration::from_millis(if seed.is_multiple_of(2) { 1_000 } else { 30 });
+        let rules = Rules { patience, ..rules() };
         Self {
             rng: Rng::seeded(seed),
             log: Vec::new(),
             now_ms: 1_000,
             ledger_on_disk: ledger.clone(),
             blocks: BTreeMap::new(),
-            partition: Partition::recover(rules(), &ledger).unwrap(),
+            partition: Partition::recover(rules.clone(), &ledger).unwrap(),
+            rules,
+            copies: Copies::recover(&ledger),
             ledger,
-            durable: BTreeSet::new(),
             reclaimed: 0,
         }
     }
@@ -85,11 +91,11 @@ impl World {
 
     /// Saves the decision (or crashes before), then maybe writes the block (or crashes before).
     fn cut(&mut self) -> bool {
-        if !self.partition.cut_due(self.now_ms) {
+        if self.partition.cut_due(self.now_ms).is_none() {
             return true;
         }
         let Some(cut) = self.partition.cut(self.now_ms, false) else { return true };
-        self.ledger.begin(&cut);
+        self.ledger.begin(&cut, &self.copies);
         if self.rng.chance(1, 8) {
             return false;
         }
@@ -111,8 +117,7 @@ impl World {
         if self.rng.chance(1, 8) {
             return false;
         }
-        self.durable.insert(number);
-        let reclaim = self.ledger.complete(&self.durable);
+        let reclaim = self.ledger.complete(number, Vec::new());
         self.partition.published(cut.id);
         if self.rng.chance(1, 8) {
             return false;
@@ -124,8 +129,7 @@ impl World {
 
     fn restart(&mut self) {
         self.ledger = self.ledger_on_disk.clone();
-        self.durable.clear();
-        self.partition = Partition::recover(rules(), &self.ledger).unwrap();
+        self.partition = Partition::recover(self.rules.clone(), &self.ledger).unwrap();
         while self.partition.next() < self.log.len() as u64 {
             self.repeat();
             self.apply();
@@ -240,8 +244,9 @@ fn what_was_carried_over_a_cut_is_taken_again_after_a_restart_whatever_the_limit
     let cut = partition.cut(35, false).unwrap();
     assert_eq!((cut.tenants[0].traces.len(), cut.carried.len()), (2, 2));
     let mut ledger = Ledger::default();
-    ledger.begin(&cut);
-    ledger.complete(&BTreeSet::from([cut.id.number]));
+    let copies = Copies::recover(&ledger);
+    ledger.begin(&cut, &copies);
+    ledger.complete(cut.id.number, Vec::new());
     let mut again = Partition::recover(rules(), &ledger).unwrap();
     assert_eq!((again.next(), ledger.covered), (1, 2));
     assert_eq!(deliver(&mut again, 30, &[3, 4], 1), []);
@@ -252,13 +257,13 @@ fn what_was_carried_over_a_cut_is_taken_again_after_a_restart_whatever_the_limit
 fn one_tenant_fills_the_head_alone_when_its_bytes_are_limited() {
     let mut partition = Partition::recover(Rules { max_live_bytes: 24, ..rules() }, &Ledger::default()).unwrap();
     deliver(&mut partition, 0, &[1, 2], 0);
-    assert!(!partition.is_full() && !partition.cut_due(0));
+    assert!(!partition.is_full() && partition.cut_due(0).is_none());
     let at = partition.next();
     let other = [(TraceId([9; 16]), Bytes::from_static(&[0; 20]))].into_iter();
     partition.apply(at, 0, &TenantId::parse("b").unwrap(), other, TraceLimits::default());
     assert!(!partition.is_full(), "another tenant's bytes do not count");
     deliver(&mut partition, 1, &[3], 0);
-    assert!(partition.is_full() && partition.cut_due(1));
+    assert!(partition.is_full() && partition.cut_due(1) == Some("max_block_bytes"));
     partition.cut(1, true).unwrap();
     assert!(!partition.is_full());
 }
@@ -271,6 +276,7 @@ fn blocks_of_a_steady_load_have_a_useful_size() {
         max_block_bytes: 8_000,
         max_live_bytes: 0,
         max_block_duration: Duration::from_secs(30),
+        patience: Duration::from_secs(600),
         max_trace_idle: Duration::from_secs(5),
         max_trace_live: Duration::from_secs(30),
     };
@@ -281,7 +287,7 @@ fn blocks_of_a_steady_load_have_a_useful_size() {
         let now_ms = 1_000 + i64::try_from(record * 6).unwrap();
         let trace = (TraceId(u128::from(record).to_be_bytes()), Bytes::copy_from_slice(&record.to_be_bytes()));
         partition.apply(record, now_ms, &tenant, std::iter::once(trace), TraceLimits::default());
-        if partition.cut_due(now_ms) {
+        if partition.cut_due(now_ms).is_some() {
             let cut = partition.cut(now_ms, false).unwrap();
             sizes.push(cut.bytes);
             kept = partition.head_bytes();

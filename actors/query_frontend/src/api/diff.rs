@@ -21,6 +21,7 @@ use vivace_protocol::{TenantId, TraceId, tempopb};
 use self::forest::{Forest, pairs};
 use self::patch::Patch;
 use super::Api;
+use super::trace::{Gathered, whole};
 use crate::coverage::Covered;
 use crate::planner::TracePlan;
 use crate::respond::{Form, Manner, Refusal};
@@ -122,19 +123,15 @@ pub(super) async fn diff(
     let mut covered = Covered::default();
     let (mut traces, mut bytes) = (Vec::new(), 0);
     for (name, plan) in &plans {
-        let found = api.planner.find_trace(tenants, plan).await;
+        let max_bytes = api.planner.max_bytes_per_trace(tenants);
+        let combine = Combine { max_bytes, ..Combine::default() };
+        let Gathered { search, combined } = whole(api, tenants, plan, combine).await?;
         // A difference to a part of a trace would be none.
         let partial = || {
             let text = format!("fetch {name} trace: trace {}: partial traces cannot be diffed", plan.id);
             Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text)
         };
-        if !found.covered.complete() {
-            return Err(partial());
-        }
-        let max_bytes = api.planner.max_bytes_per_trace(tenants);
-        let combine = Combine { max_bytes, ..Combine::default() };
-        let combined = combine.parts(&found.parts).map_err(|error| broken(&error))?;
-        if combined.partial {
+        if combined.partial || !search.covered().complete() {
             return Err(partial());
         }
         if combined.trace.is_empty() {
@@ -149,7 +146,7 @@ pub(super) async fn diff(
                 ),
             ));
         }
-        covered.join(found.covered);
+        covered.join(search.covered().clone());
         traces.push(Forest::of(tempopb::Trace::decode(combined.trace).map_err(|error| broken(&error))?));
     }
     let [(_, base), (_, compare)] = plans;

@@ -1,9 +1,12 @@
 //! A trace by its id: `/api/traces/{id}` and `/api/v2/traces/{id}`.
 //!
-//! Parts are combined, ids that two spans share are told apart, spans are filtered, then pruned, then written. A large trace is
-//! written piece by piece, so that it is never held as objects or as JSON.
+//! Parts are combined, ids that two spans share are told apart, spans are filtered, then pruned, then written. A trace of some
+//! size is written piece by piece, so that it is never held as objects or as JSON; a large one is written while it is read
+//! ([`flow`]), so that it is never held at all.
 
 mod filter;
+mod flow;
+mod gather;
 mod pruning;
 mod zipkin;
 
@@ -15,13 +18,15 @@ use http::{HeaderValue, StatusCode, header};
 use prost::Message;
 use uuid::Uuid;
 use vivace_protocol::combine::{Batching, Combine};
-use vivace_protocol::json::ToJson;
 use vivace_protocol::otlp::trace::ResourceSpans;
 use vivace_protocol::vivace::find_trace_request::From;
 use vivace_protocol::wire::{self, Reader, WireError};
 use vivace_protocol::{TenantId, TraceId, json, tempopb};
 
 use self::filter::Filter;
+use self::flow::{Version, json_tail};
+pub(super) use self::gather::{Gathered, whole};
+use self::gather::{Gathering, HELD};
 use self::pruning::Pruning;
 use super::{Api, Request};
 use crate::coverage::Covered;
@@ -76,42 +81,43 @@ fn separated(trace: Bytes) -> Result<Bytes, Refusal> {
 
 pub(crate) async fn v1(api: &Api, request: Request, id: &str) -> Result<Response, Refusal> {
     let plan = plan(&request, id)?;
-    let found = api.planner.find_trace(&request.tenants, &plan).await;
-    // This form cannot say that something is missing, so an incomplete answer is none.
-    if !found.covered.complete() {
-        return Err(Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the trace may be incomplete: {}", found.covered.message()),
-        ));
-    }
     let max_bytes = api.planner.max_bytes_per_trace(&request.tenants);
-    let combined = Combine { max_bytes, ..Combine::default() }.parts(&found.parts).map_err(|error| broken(&error))?;
+    let (began, manner) = (api.planner.clock.now(), request.manner);
+    let mut gathering = Gathering::new(api, &request.tenants, &plan, Combine { max_bytes, ..Combine::default() });
+    // Explained, an answer is one object.
+    if !plan.explain && !gathering.hold(HELD).await? {
+        return Ok(flow::answer(gathering, Version::One, manner, max_bytes, true));
+    }
+    let Gathered { search, combined } = gathering.whole().await?;
+    let covered = search.covered();
+    // This form cannot say that something is missing, so an incomplete answer is none.
     if combined.partial {
-        return Err(Refusal::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            format!("trace exceeds max size (max bytes: {max_bytes})"),
-        ));
+        let text = format!("trace exceeds max size (max bytes: {max_bytes})");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, text));
+    }
+    if !covered.complete() {
+        let text = format!("the trace may be incomplete: {}", covered.message());
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).covering(covered));
     }
     if combined.trace.is_empty() {
-        return Ok(not_found(&found.covered));
+        return Ok(not_found(covered));
     }
     let trace = separated(combined.trace)?;
-    let manner = request.manner;
+    if plan.explain {
+        let elapsed = api.planner.clock.now().saturating_duration_since(began);
+        let trace = tempopb::Trace::decode(trace).map_err(|error| broken(&error))?;
+        let body = explain::insert(json::to_vec(&json::Batches(&trace)), &search.explain(&plan, elapsed));
+        return Ok(Manner { form: Form::Json, ..manner }.answer(body, covered));
+    }
     if manner.form == Form::Protobuf {
-        return Ok(manner.whole(trace, &found.covered));
+        return Ok(manner.whole(trace, covered));
     }
     // Models are told so by the content type, the body is the same.
     if trace.len() >= PIECES_FROM {
-        return pieces(
-            &trace,
-            "{\"batches\":[",
-            &format!("]{}", manner.tail(&found.covered, false)),
-            manner,
-            &found.covered,
-        );
+        return pieces(&trace, "{\"batches\":[", &format!("]{}", manner.tail(covered, false)), manner, covered);
     }
     let trace = tempopb::Trace::decode(trace).map_err(|error| broken(&error))?;
-    Ok(manner.answer(json::to_vec(&json::Batches(&trace)), &found.covered))
+    Ok(manner.answer(json::to_vec(&json::Batches(&trace)), covered))
 }
 
 fn not_found(covered: &Covered) -> Response {
@@ -128,19 +134,25 @@ pub(crate) async fn v2(api: &Api, request: Request, id: &str) -> Result<Response
     let plan = plan(&request, id)?;
     let filter = Filter::of(&request.params)?;
     let pruning = Pruning::of(&api.planner.config.trace_by_id, &request.params)?;
-    let began = api.planner.clock.now();
-    let found = api.planner.find_trace(&request.tenants, &plan).await;
+    let (began, manner) = (api.planner.clock.now(), request.manner);
+    let (max_bytes, require_complete) =
+        (api.planner.max_bytes_per_trace(&request.tenants), api.planner.config.require_complete);
+    let batching = if manner.form == Form::Llm { Batching::Merge } else { Batching::Keep };
+    let mut gathering = Gathering::new(api, &request.tenants, &plan, Combine { max_bytes, batching });
+    let as_a_whole = filter.is_some() || pruning.is_some() || plan.explain || manner.form == Form::Llm;
+    if !as_a_whole && !gathering.hold(HELD).await? {
+        return Ok(flow::answer(gathering, Version::Two, manner, max_bytes, require_complete));
+    }
+    let Gathered { search, combined } = gathering.whole().await?;
     let elapsed = api.planner.clock.now().saturating_duration_since(began);
-    found.covered.check(api.planner.config.require_complete)?;
-    let max_bytes = api.planner.max_bytes_per_trace(&request.tenants);
-    let batching = if request.manner.form == Form::Llm { Batching::Merge } else { Batching::Keep };
-    let combined = Combine { max_bytes, batching }.parts(&found.parts).map_err(|error| broken(&error))?;
+    let covered = search.covered();
+    covered.check(require_complete)?;
     let mut messages = Vec::new();
     if combined.partial {
         messages.push(too_large(max_bytes));
     }
-    if !found.covered.complete() {
-        messages.push(found.covered.message());
+    if !covered.complete() {
+        messages.push(covered.message());
     }
     let mut trace = separated(combined.trace)?;
     if filter.is_some() || pruning.is_some() {
@@ -153,38 +165,38 @@ pub(crate) async fn v2(api: &Api, request: Request, id: &str) -> Result<Response
         messages.extend(pruning.and_then(|pruning| pruning.apply(&mut decoded)));
         trace = decoded.encode_to_vec().into();
     }
-    let rest = rest(found.inspected_bytes, &messages);
+    let rest = rest(search.inspected_bytes(), &messages);
     if plan.explain {
         // Explained, an answer is JSON in one piece.
         let trace = tempopb::Trace::decode(trace).map_err(|error| broken(&error))?;
         let body = json::to_vec(&tempopb::TraceByIdResponse { trace: Some(trace), ..rest });
-        let manner = Manner { form: Form::Json, ..request.manner };
-        return Ok(manner.answer(explain::insert(body, &found.explain(&plan, elapsed)), &found.covered));
+        let manner = Manner { form: Form::Json, ..manner };
+        return Ok(manner.answer(explain::insert(body, &search.explain(&plan, elapsed)), covered));
     }
-    written(trace, rest, request.manner, &found.covered)
+    written(trace, rest, manner, covered)
 }
 
 /// A whole trace as language models get it; none if it was not found.
 pub(super) async fn for_models(api: &Api, tenants: &[TenantId], id: &str) -> Result<Option<Vec<u8>>, Refusal> {
     let id = TraceId::parse_hex(id).map_err(|error| Refusal::bad(error.to_string()))?;
     let plan = TracePlan { id, start_ns: 0, end_ns: 0, from: From::Everything, blocks: (0, u128::MAX), explain: false };
-    let found = api.planner.find_trace(tenants, &plan).await;
-    found.covered.check(api.planner.config.require_complete)?;
     let max_bytes = api.planner.max_bytes_per_trace(tenants);
     let combine = Combine { max_bytes, batching: Batching::Merge };
-    let combined = combine.parts(&found.parts).map_err(|error| broken(&error))?;
-    if combined.trace.is_empty() && found.covered.complete() {
+    let Gathered { search, combined } = whole(api, tenants, &plan, combine).await?;
+    let covered = search.covered();
+    covered.check(api.planner.config.require_complete)?;
+    if combined.trace.is_empty() && covered.complete() {
         return Ok(None);
     }
     let mut messages = Vec::new();
     if combined.partial {
         messages.push(too_large(max_bytes));
     }
-    if !found.covered.complete() {
-        messages.push(found.covered.message());
+    if !covered.complete() {
+        messages.push(covered.message());
     }
     let trace = tempopb::Trace::decode(separated(combined.trace)?).map_err(|error| broken(&error))?;
-    let rest = rest(found.inspected_bytes, &messages);
+    let rest = rest(search.inspected_bytes(), &messages);
     Ok(Some(json::trace_for_models(&tempopb::TraceByIdResponse { trace: Some(trace), ..rest })))
 }
 
@@ -220,11 +232,7 @@ fn written(
         return Ok(manner.whole(body.into(), covered));
     }
     if trace.len() >= PIECES_FROM && manner.form == Form::Json {
-        let mut tail = Vec::new();
-        rest.write_json(&mut tail);
-        let tail = String::from_utf8_lossy(&tail);
-        let tail = tail.strip_prefix("{\"trace\":{}").and_then(|tail| tail.strip_suffix('}')).unwrap_or_default();
-        let tail = format!("]}}{tail}{}", manner.tail(covered, false));
+        let tail = String::from_utf8_lossy(&json_tail(&rest, manner, covered)).into_owned();
         return pieces(&trace, "{\"trace\":{\"resourceSpans\":[", &tail, manner, covered);
     }
     let trace = tempopb::Trace::decode(trace).map_err(|error| broken(&error))?;

@@ -1,4 +1,8 @@
 //! The block lists of tenants, kept between queries: every query asks whether its list has changed, and gets it only then.
+//!
+//! A querier is asked, also from another process: queriers poll the store anyway, so a query-frontend needs neither access to
+//! the store nor memory for what is in it beside these lists. Queriers that have polled at different times may answer with
+//! different lists; a querier that is asked for a block it has not heard of reads its meta then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +52,8 @@ impl Planner {
         let known = self.block_lists.get(tenant);
         let known_version = known.as_ref().map_or(0, |list| list.version);
         let request = BlockListRequest { tenant: tenant.to_string(), known_version };
-        let reply = self.queriers.blocks.call(request, deadline).await?;
+        // In turn, because over links a question takes the place of a job.
+        let reply = self.attempt(tenant, deadline, || self.queriers.blocks.call(request.clone(), deadline)).await?;
         if let Some(known) = known
             && reply.unchanged
             && reply.version == known_version

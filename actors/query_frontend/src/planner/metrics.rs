@@ -20,7 +20,7 @@ use vivace_traceql::{MetricsPartial, MetricsPlan, MetricsRequest, Query};
 use super::notes::{Known, Notes};
 use super::progress::Progress;
 use super::sweep::{Done, Launch, Sweep};
-use super::{DEFAULT_TIMEOUT, Planner, refused};
+use super::{DEFAULT_TIMEOUT, Planner, RecentData, refused};
 use crate::coverage::Covered;
 use crate::respond::Refusal;
 
@@ -69,11 +69,16 @@ impl Metrics {
         // Where `api_timeout` is set, whoever asked answers by it in Tempo's words; this is for what goes on nevertheless.
         let deadline = Deadline::after(limits.time + GRACE);
         let request = *request;
+        let settled = planner.settled_ns();
+        let (young, old) = shares(&request, settled);
         let launch: Launch<_> = {
             let planner = Arc::clone(planner);
             let text = text.clone();
             Box::new(move |tenant, block_ids| {
+                let (after_unix_nano, until_unix_nano) = if block_ids.is_empty() { young } else { old };
                 let job = MetricsJob {
+                    after_unix_nano,
+                    until_unix_nano,
                     tenant: tenant.to_string(),
                     query: text.clone(),
                     start_unix_nano: request.start_ns,
@@ -84,7 +89,6 @@ impl Metrics {
                     max_series: u32::try_from(request.max_series).unwrap_or(u32::MAX),
                     block_ids,
                     explain,
-                    ..MetricsJob::default()
                 };
                 let (planner, tenant) = (Arc::clone(&planner), tenant.clone());
                 Box::pin(async move { planner.run_metrics(&tenant, job, deadline).await })
@@ -92,7 +96,8 @@ impl Metrics {
         };
         // What no span can match is known without asking anybody.
         let tenants = if plan.is_empty() { &[] } else { tenants };
-        let window = (request.start_ns, request.end_ns);
+        // What recent data answers needs no block.
+        let window = (request.start_ns, request.end_ns.min(settled));
         let sweep = Sweep::new(Arc::clone(planner), tenants, window, deadline, launch);
         Ok(Self {
             text,
@@ -231,6 +236,18 @@ impl Progress for Metrics {
     }
 }
 
+/// From where to where spans start that recent data counts, and that blocks do, after the first instant and up to the second; 0 and
+/// 0 is all of the range. `settled` is the youngest start that blocks are asked for.
+fn shares(request: &MetricsRequest, settled: u64) -> ((u64, u64), (u64, u64)) {
+    if settled == u64::MAX {
+        return ((0, 0), (0, 0));
+    }
+    let (start, end) = (request.start_ns, request.end_ns);
+    // An empty share must not look like all of the range.
+    let until = settled.clamp(start.max(1), end.max(1));
+    ((until, end.max(1)), (start, until))
+}
+
 /// Leaves of an answer the samples of intervals that begin in `from..until` and the exemplars within them.
 fn narrow(answer: &mut tempopb::QueryRangeResponse, step_ns: u64, from: u64, until: u64) {
     let millis = |ns: u64| i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX);
@@ -294,6 +311,18 @@ fn size(sum: &MetricsPartial) -> usize {
 }
 
 impl Planner {
+    /// The youngest start of a span that blocks are asked for.
+    fn settled_ns(&self) -> u64 {
+        match self.recent {
+            RecentData::HandedOver => u64::MAX,
+            RecentData::Shared => {
+                let age: Duration = self.config.metrics.query_backend_after.into();
+                let settled = self.clock.unix().saturating_sub(age);
+                u64::try_from(settled.as_nanos()).unwrap_or(u64::MAX - 1)
+            }
+        }
+    }
+
     fn budget(&self) -> Budget {
         let time: Duration = self.config.api_timeout.into();
         Budget {

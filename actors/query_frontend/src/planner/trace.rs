@@ -1,22 +1,27 @@
 //! Finding a trace by its id: recent data first, then the blocks, whose ids are cut into ranges that are asked at once.
+//!
+//! The pieces are passed on while they come, so that a trace of any size goes through; what they were read from is known at
+//! the end.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::join_all;
-use futures::stream;
-use futures::{FutureExt, StreamExt};
-use tonic::Status;
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tonic::{Code, Status};
+use vivace_protocol::find_trace::LONGEST;
 use vivace_protocol::vivace::find_trace_request::From;
-use vivace_protocol::vivace::{FindTraceReply, FindTraceRequest, Profile};
+use vivace_protocol::vivace::{Coverage, FindTraceBatch, FindTraceRequest, Profile};
 use vivace_protocol::{TenantId, TraceId};
-use vivace_runtime::Deadline;
+use vivace_runtime::{Deadline, Replies};
 use vivace_storage::profile;
 
 use super::Planner;
 use crate::coverage::Covered;
 use crate::explain::Explained;
+use crate::queue::Turn;
+use crate::respond::Refusal;
 
 /// Which trace, and where it is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,16 +37,73 @@ pub(crate) struct TracePlan {
     pub(crate) explain: bool,
 }
 
-/// The pieces of one trace.
-#[derive(Debug, Default)]
-pub(crate) struct FoundTrace {
-    pub(crate) parts: Vec<Bytes>,
-    pub(crate) inspected_bytes: u64,
-    pub(crate) covered: Covered,
+/// A search for one trace on its way. Dropping it ends it.
+pub(crate) struct TraceSearch {
+    /// Fused: it is asked again after its end.
+    pieces: stream::Fuse<BoxStream<'static, Piece>>,
+    planner: Arc<Planner>,
+    deadline: Deadline,
+    covered: Covered,
+    inspected_bytes: u64,
+    parts: u64,
     profile: Profile,
 }
 
-impl FoundTrace {
+/// What comes of the jobs.
+enum Piece {
+    Parts(Vec<Bytes>),
+    /// The end of a job.
+    Done(Known),
+    /// The end of a job that failed.
+    Missed(&'static str, Status),
+}
+
+/// What a job says of itself.
+#[derive(Default)]
+struct Known {
+    coverage: Coverage,
+    inspected_bytes: u64,
+    profile: Profile,
+}
+
+impl TraceSearch {
+    /// The next parts; none when everything was asked. Coverage is complete then, not before.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Bytes>>, Refusal> {
+        loop {
+            match self.pieces.next().await {
+                Some(Piece::Parts(parts)) => {
+                    self.parts += parts.len() as u64;
+                    return Ok(Some(parts));
+                }
+                Some(Piece::Done(known)) => {
+                    self.covered.add(Some(known.coverage));
+                    self.inspected_bytes += known.inspected_bytes;
+                    profile::add(&mut self.profile, known.profile);
+                }
+                Some(Piece::Missed(what, status)) => {
+                    // That one was not answered in time is coverage here: what others have may be all there is.
+                    let refused = match status.code() {
+                        Code::DeadlineExceeded => Err(status),
+                        _ => self.planner.judge(status, self.deadline),
+                    };
+                    match refused {
+                        Ok(refusal) => return Err(refusal),
+                        Err(status) => self.covered.miss(what, 1, status.message()),
+                    }
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+
+    pub(crate) fn covered(&self) -> &Covered {
+        &self.covered
+    }
+
+    pub(crate) fn inspected_bytes(&self) -> u64 {
+        self.inspected_bytes
+    }
+
     /// How it was looked for.
     pub(crate) fn explain(&self, plan: &TracePlan, elapsed: Duration) -> serde_json::Value {
         let blocks = self.profile.blocks_at_hand + self.profile.blocks_opened;
@@ -56,72 +118,76 @@ impl FoundTrace {
             chosen: blocks,
             jobs: (0, 0),
             spans: 0,
-            traces: self.parts.len() as u64,
+            traces: self.parts,
             covered: &self.covered,
             profile: &self.profile,
             elapsed,
         };
         explained.json()
     }
-
-    fn take(&mut self, what: &str, reply: Result<FindTraceReply, Status>) {
-        match reply {
-            Ok(reply) => {
-                self.parts.extend(reply.parts);
-                self.inspected_bytes += reply.inspected_bytes;
-                self.covered.add(reply.coverage);
-                profile::add(&mut self.profile, reply.profile.unwrap_or_default());
-            }
-            Err(status) => self.covered.miss(what, 1, status.message()),
-        }
-    }
 }
 
 impl Planner {
     /// Asks everything that could hold the trace, for every tenant.
-    pub(crate) async fn find_trace(self: &Arc<Self>, tenants: &[TenantId], plan: &TracePlan) -> FoundTrace {
+    pub(crate) fn find_trace(self: &Arc<Self>, tenants: &[TenantId], plan: &TracePlan) -> TraceSearch {
         let deadline = self.deadline();
-        let mut found = FoundTrace::default();
+        let mut pieces = stream::empty().boxed();
         if plan.from != From::Blocks {
             let recent = TracePlan { from: From::Recent, ..*plan };
-            let replies = join_all(tenants.iter().map(|tenant| self.find(tenant, &recent, deadline))).await;
-            replies.into_iter().for_each(|reply| found.take("live-store", reply));
+            let jobs: Vec<_> = tenants.iter().map(|tenant| (tenant.clone(), recent)).collect();
+            pieces = Arc::clone(self).run("live-store", stream::iter(jobs).boxed(), usize::MAX, deadline);
         }
-        // What moves into a block meanwhile is on the list by now.
         if plan.from != From::Recent {
-            let mut shards = Vec::new();
-            for tenant in tenants {
-                let count = self.shards(tenant, plan, deadline).await;
-                let ranges = ranges(plan.blocks, count);
-                shards.extend(ranges.map(|blocks| (tenant, TracePlan { from: From::Blocks, blocks, ..*plan })));
-            }
             let width = match self.config.trace_by_id.concurrent_shards {
-                0 => shards.len(),
+                0 => usize::MAX,
                 some => usize::try_from(some).unwrap_or(usize::MAX),
             };
-            // Boxed one by one: closures over references of two lifetimes do not make a stream that can move between threads.
-            let mut asked = Vec::with_capacity(shards.len());
-            for (tenant, plan) in &shards {
-                asked.push(self.find(tenant, plan, deadline).boxed());
-            }
-            let replies: Vec<_> = stream::iter(asked).buffered(width.max(1)).collect().await;
-            replies.into_iter().for_each(|reply| found.take("blocks", reply));
+            let (planner, tenants, plan) = (Arc::clone(self), tenants.to_vec(), *plan);
+            // Asked for when recent data has been asked: what moves into a block meanwhile is on the list by then.
+            let jobs = stream::iter(tenants).then(move |tenant| {
+                let planner = Arc::clone(&planner);
+                async move {
+                    let count = planner.shards(&tenant, &plan, deadline).await;
+                    let shard = move |blocks| (tenant.clone(), TracePlan { from: From::Blocks, blocks, ..plan });
+                    stream::iter(ranges(plan.blocks, count).map(shard))
+                }
+            });
+            pieces = pieces.chain(Arc::clone(self).run("blocks", jobs.flatten().boxed(), width, deadline)).boxed();
         }
-        found
+        TraceSearch {
+            pieces: pieces.fuse(),
+            planner: Arc::clone(self),
+            deadline,
+            covered: Covered::default(),
+            inspected_bytes: 0,
+            parts: 0,
+            profile: Profile::default(),
+        }
     }
 
-    async fn find(&self, tenant: &TenantId, plan: &TracePlan, deadline: Deadline) -> Result<FindTraceReply, Status> {
-        let request = FindTraceRequest {
-            tenant: tenant.to_string(),
-            trace_id: plan.id.as_bytes().to_vec(),
-            start_unix_nano: plan.start_ns,
-            end_unix_nano: plan.end_ns,
-            from: plan.from.into(),
-            block_start: plan.blocks.0.to_be_bytes().to_vec(),
-            block_end: plan.blocks.1.to_be_bytes().to_vec(),
-            explain: plan.explain,
-        };
-        self.attempt(tenant, deadline, || self.queriers.find.call(request.clone(), deadline)).await
+    /// Up to `width` jobs are begun at once; the pieces of one that has begun are taken before those of the next, so that large
+    /// ones are in memory one by one.
+    fn run(
+        self: Arc<Self>,
+        what: &'static str,
+        jobs: BoxStream<'static, (TenantId, TracePlan)>,
+        width: usize,
+        deadline: Deadline,
+    ) -> BoxStream<'static, Piece> {
+        let begun = jobs.map(move |(tenant, plan)| {
+            let request = FindTraceRequest {
+                tenant: tenant.to_string(),
+                trace_id: plan.id.as_bytes().to_vec(),
+                start_unix_nano: plan.start_ns,
+                end_unix_nano: plan.end_ns,
+                from: plan.from.into(),
+                block_start: plan.blocks.0.to_be_bytes().to_vec(),
+                block_end: plan.blocks.1.to_be_bytes().to_vec(),
+                explain: plan.explain,
+            };
+            Job::begin(Arc::clone(&self), what, tenant, request, deadline)
+        });
+        begun.buffer_unordered(width.clamp(1, MAX_WIDTH)).flatten().boxed()
     }
 
     /// Into how many ranges the blocks are cut.
@@ -140,6 +206,95 @@ impl Planner {
                 && (plan.start_ns == 0 || block.end_unix_nano.saturating_add(1_000_000_000) >= plan.start_ns)
         });
         (chosen.count() as u64).div_ceil(config.blocks_per_shard).max(1)
+    }
+}
+
+/// Jobs of one search at once, whatever the configuration says.
+const MAX_WIDTH: usize = 1024;
+
+/// One job: a request to a querier, begun again if that may help.
+struct Job {
+    planner: Arc<Planner>,
+    what: &'static str,
+    request: FindTraceRequest,
+    deadline: Deadline,
+    /// Attempts that are left, this one included.
+    attempts: u64,
+    replies: Replies<FindTraceBatch>,
+    known: Known,
+    _turn: Turn,
+}
+
+impl Job {
+    async fn begin(
+        planner: Arc<Planner>,
+        what: &'static str,
+        tenant: TenantId,
+        request: FindTraceRequest,
+        deadline: Deadline,
+    ) -> BoxStream<'static, Piece> {
+        let missed = |status| stream::iter([Piece::Missed(what, status)]).boxed();
+        let turn = match planner.turn(&tenant, deadline).await {
+            Ok(turn) => turn,
+            Err(status) => return missed(status),
+        };
+        let attempts = planner.config.max_retries.max(1);
+        let (replies, known) = (stream::empty().boxed(), Known::default());
+        let mut job = Self { planner, what, request, deadline, attempts, replies, known, _turn: turn };
+        match job.ask().await {
+            Ok(()) => stream::unfold(Some(job), |job| async move { job?.step().await }).boxed(),
+            Err(status) => missed(status),
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(), Status> {
+        loop {
+            let find = &self.planner.queriers.find;
+            match find.call_patiently(self.request.clone(), self.planner.time_limit(), LONGEST).await {
+                Ok(replies) => {
+                    self.replies = replies;
+                    // What an attempt that failed has said does not count; its pieces are the same ones.
+                    self.known = Known::default();
+                    return Ok(());
+                }
+                Err(status) if self.may_retry(&status) => self.attempts -= 1,
+                Err(status) => return Err(status),
+            }
+        }
+    }
+
+    fn may_retry(&self, status: &Status) -> bool {
+        status.code() == Code::Unavailable && self.attempts > 1 && !self.deadline.is_over()
+    }
+
+    async fn step(mut self) -> Option<(Piece, Option<Self>)> {
+        loop {
+            match self.replies.next().await {
+                Some(Ok(batch)) => {
+                    if let Some(coverage) = batch.coverage {
+                        let sum = &mut self.known.coverage;
+                        sum.total += coverage.total;
+                        sum.read += coverage.read;
+                        sum.skipped.extend(coverage.skipped);
+                    }
+                    self.known.inspected_bytes += batch.inspected_bytes;
+                    profile::add(&mut self.known.profile, batch.profile.unwrap_or_default());
+                    return Some((Piece::Parts(batch.parts), Some(self)));
+                }
+                Some(Err(status)) => {
+                    let failed = if self.may_retry(&status) {
+                        self.attempts -= 1;
+                        self.ask().await
+                    } else {
+                        Err(status)
+                    };
+                    if let Err(status) = failed {
+                        return Some((Piece::Missed(self.what, status), None));
+                    }
+                }
+                None => return Some((Piece::Done(std::mem::take(&mut self.known)), None)),
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,15 +20,17 @@ use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
 use vivace_protocol::tempopb::{SearchMetrics, SearchTagsV2Scope, SpanSet, TagValue, Trace, TraceSearchMetadata};
 use vivace_protocol::vivace::find_trace_request::From;
 use vivace_protocol::vivace::{
-    BlockListReply, BlockListRequest, Coverage, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob,
+    BlockListReply, BlockListRequest, Coverage, FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob,
     SearchBatch, SearchJob, Skipped, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
 };
-use vivace_protocol::{BlockEntry, TenantId, TraceId};
+use vivace_protocol::{BlockEntry, TenantId, TraceId, service};
+use vivace_runtime::contract::Linking;
 use vivace_runtime::{
-    Bounds, Child, Cx, Endpoint, FakeClock, Part, Placement, Replies, Reply, Serve, StreamEndpoint, Supervisor,
+    Bounds, Child, Cx, Endpoint, EndpointRouter, FakeClock, Links, Part, Placement, Replies, Reply, Serve,
+    StreamEndpoint, Supervisor,
 };
 
-use crate::{Config, Limits, Queriers, Served, Setup, add};
+use crate::{Config, Limits, Queriers, RecentData, Served, Setup, add};
 
 /// The time of all tests.
 pub(super) const NOW: u64 = 1_700_000_000;
@@ -47,6 +50,10 @@ pub(super) struct Source {
     pub(super) names: Vec<&'static str>,
     /// When it ends, in seconds.
     pub(super) end: u64,
+    /// How much it has of each of its traces, for large ones.
+    pub(super) megabytes: u32,
+    /// Fails with this after that much.
+    pub(super) breaks: Option<&'static str>,
 }
 
 /// What the queriers have.
@@ -62,6 +69,59 @@ pub(super) struct World {
     pub(super) clock: Option<(FakeClock, Duration)>,
     /// Streams of answers that were dropped.
     pub(super) dropped: usize,
+    /// The limit of a trace in an answer.
+    pub(super) max_bytes: usize,
+    /// Parts of large traces that are in memory.
+    pub(super) live: Live,
+}
+
+/// Counts parts of a mebibyte that are in memory, now and at most.
+#[derive(Clone, Default)]
+pub(super) struct Live(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Live {
+    pub(super) fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+
+    fn part(&self, bytes: Vec<u8>) -> Bytes {
+        let now = self.0.0.fetch_add(1, Ordering::SeqCst) + 1;
+        self.0.1.fetch_max(now, Ordering::SeqCst);
+        Bytes::from_owner(Tracked(bytes, self.clone()))
+    }
+}
+
+/// A part that is in memory.
+struct Tracked(Vec<u8>, Live);
+
+impl AsRef<[u8]> for Tracked {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        self.1.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Spans in a part of a large trace.
+pub(super) const SPANS_OF_A_PART: u32 = 8;
+
+/// A part of a mebibyte of a large trace, made when it is asked for.
+fn large(live: &Live, n: u8, part: u32) -> FindTraceBatch {
+    let span = |at: u32| Span {
+        trace_id: vec![n; 16],
+        span_id: u64::from(part * SPANS_OF_A_PART + at + 1).to_be_bytes().to_vec(),
+        name: "n".repeat((1 << 20) / usize::try_from(SPANS_OF_A_PART).unwrap() - 64),
+        start_time_unix_nano: 1,
+        ..Span::default()
+    };
+    let scope = ScopeSpans { spans: (0..SPANS_OF_A_PART).map(span).collect(), ..ScopeSpans::default() };
+    let spans = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+    let bytes = Trace { resource_spans: vec![spans] }.encode_to_vec();
+    FindTraceBatch { parts: vec![live.part(bytes)], inspected_bytes: 1 << 20, ..FindTraceBatch::default() }
 }
 
 pub(super) type Shared = Arc<Mutex<World>>;
@@ -140,9 +200,9 @@ fn encoded(n: u8) -> Bytes {
 }
 
 impl Serve<FindTraceRequest> for Fake {
-    type Reply = FindTraceReply;
+    type Reply = Replies<FindTraceBatch>;
 
-    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<FindTraceReply> {
+    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
         let bound = |bytes: &[u8]| u128::from_be_bytes(bytes.try_into().unwrap());
         let range = bound(&request.block_start)..=bound(&request.block_end);
         let mut world = self.0.lock();
@@ -159,11 +219,26 @@ impl Serve<FindTraceRequest> for Fake {
             From::Everything => return Reply::err(Status::unimplemented("planned in parts")),
         };
         let (sources, coverage, hangs) = read(sources);
-        let found = sources.iter().flat_map(|source| &source.traces).filter(|(n, _)| [*n; 16] == *request.trace_id);
+        let id = request.trace_id.first().copied().unwrap_or_default();
+        let large_ones = sources.iter().filter(|source| source.megabytes > 0);
+        let (mut megabytes, mut breaks) = (0, None);
+        for source in large_ones.filter(|source| source.traces.iter().any(|(n, _)| *n == id)) {
+            (megabytes, breaks) = (source.megabytes, source.breaks.or(breaks));
+        }
+        let live = world.live.clone();
+        let rest = stream::iter(0..megabytes).map(move |part| Ok(large(&live, id, part)));
+        let rest = rest.chain(stream::iter(breaks.map(|why| Err(Status::internal(why)))));
+        let found = sources
+            .iter()
+            .filter(|source| source.megabytes == 0)
+            .flat_map(|source| &source.traces)
+            .filter(|(n, _)| [*n; 16] == *request.trace_id);
         let parts = found.map(|(n, _)| encoded(*n)).collect();
         Reply::later(async move {
             maybe_hang(hangs).await;
-            Ok(FindTraceReply { parts, coverage: Some(coverage), inspected_bytes: 10, ..FindTraceReply::default() })
+            let found =
+                FindTraceBatch { parts, coverage: Some(coverage), inspected_bytes: 10, ..FindTraceBatch::default() };
+            Ok(stream::iter([Ok(found)]).chain(rest).boxed())
         })
     }
 }
@@ -268,11 +343,11 @@ impl Serve<BlockListRequest> for Fake {
     }
 }
 
-struct Unlimited;
+struct OfWorld(Shared);
 
-impl Limits for Unlimited {
+impl Limits for OfWorld {
     fn max_bytes_per_trace(&self, _tenant: &TenantId) -> usize {
-        0
+        self.0.lock().max_bytes
     }
 
     fn max_search_duration(&self, _tenant: &TenantId) -> Duration {
@@ -297,37 +372,77 @@ pub(super) struct Frontend {
     pub(super) world: Shared,
     pub(super) clock: FakeClock,
     pub(super) served: Served,
+    /// What the fake answers.
+    pub(super) router: EndpointRouter,
     root: Supervisor,
 }
 
 pub(super) fn frontend(config: Config, multitenancy: bool, fill: impl FnOnce(&mut World)) -> Frontend {
+    let (root, world, clock) = beginning(fill);
+    let (router, queriers) = fake(&root, &world);
+    started((root, world, clock), config, multitenancy, (router, queriers), None)
+}
+
+/// A query-frontend that asks the same fake over links, which the fake opens.
+pub(super) async fn linked(config: Config, links: usize, fill: impl FnOnce(&mut World)) -> (Frontend, Linking) {
+    let (root, world, clock) = beginning(fill);
+    let (router, _) = fake(&root, &world);
+    let linking = Linking::to(&router, links).await.unwrap();
+    let queriers = Queriers::linked(&linking.links);
+    let links = Some(linking.links.clone());
+    (started((root, world, clock), config, false, (router, queriers), links), linking)
+}
+
+fn beginning(fill: impl FnOnce(&mut World)) -> (Supervisor, Shared, FakeClock) {
     let clock = FakeClock::at(Duration::from_secs(NOW));
     let world = Shared::default();
     fill(&mut world.lock());
-    let root = Supervisor::root("test", Arc::new(clock.clone()), Placement::Here);
+    (Supervisor::root("test", Arc::new(clock.clone()), Placement::Here), world, clock)
+}
+
+fn fake(root: &Supervisor, world: &Shared) -> (EndpointRouter, Queriers) {
     let child = Child::<Fake>::new("fake", Bounds::messages(1000));
     let queriers = Queriers {
-        find: Endpoint::local(child.mailbox()),
+        find: StreamEndpoint::local(child.mailbox()),
         search: StreamEndpoint::local(child.mailbox()),
         tag_names: Endpoint::local(child.mailbox()),
         tag_values: Endpoint::local(child.mailbox()),
         metrics: StreamEndpoint::local(child.mailbox()),
         blocks: Endpoint::local(child.mailbox()),
     };
-    let fake = Fake(Arc::clone(&world));
+    let fake = Fake(Arc::clone(world));
     root.add(child, move |_| Ok(fake.clone()));
+    let router = EndpointRouter::of(service::QUERIER)
+        .streaming(queriers.find.clone())
+        .streaming(queriers.search.clone())
+        .unary(queriers.tag_names.clone())
+        .unary(queriers.tag_values.clone())
+        .streaming(queriers.metrics.clone())
+        .unary(queriers.blocks.clone());
+    (router, queriers)
+}
+
+fn started(
+    (root, world, clock): (Supervisor, Shared, FakeClock),
+    config: Config,
+    multitenancy: bool,
+    (router, queriers): (EndpointRouter, Queriers),
+    links: Option<Links>,
+) -> Frontend {
     let setup = Setup {
         config,
         multitenancy,
         prefix: String::new(),
         max_running: 20,
-        limits: Arc::new(Unlimited),
+        links,
+        recent: RecentData::HandedOver,
+        limits: Arc::new(OfWorld(Arc::clone(&world))),
         queriers,
         clock: Arc::new(clock.clone()),
     };
     let served = add(&root, setup, Placement::Here).unwrap();
     root.start();
-    Frontend { world, clock, served, root }
+    Frontend { world, clock, served, router, root }
 }
 
 /// An answer over HTTP.
@@ -362,6 +477,15 @@ impl Frontend {
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// The answer as it comes, piece by piece.
+    pub(super) async fn open(&self, uri: &str, headers: &[(&str, &str)]) -> Response {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.served.http.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     pub(super) async fn send(&self, method: &str, uri: &str, body: String) -> (u16, String) {

@@ -103,6 +103,12 @@ async fn what_was_not_read_is_said_in_the_header_and_on_request_in_the_body() {
     let v1 = found.get(&format!("/api/traces/{id}")).await;
     assert_eq!(v1.status, 503, "not found is said only when everything was asked");
     assert_eq!(v1.headers["retry-after"], "1");
+    assert!(v1.coverage().starts_with("read=3/4; skipped="), "{}", v1.coverage());
+    let absent = found.get(&format!("/api/traces/{}?mode=ingesters", "01".repeat(16))).await;
+    assert_eq!((absent.status, absent.coverage()), (404, "read=1/1"));
+    let explained = found.get(&format!("/api/traces/{}?mode=ingesters&explain=true", "09".repeat(16))).await.json();
+    assert_eq!(explained["batches"][0]["scopeSpans"][0]["spans"][0]["name"], "span 9");
+    assert_eq!(explained["explain"]["kind"], "trace");
     let v2 = found.get(&format!("/api/v2/traces/{id}")).await.json();
     assert_eq!(v2["status"], "PARTIAL");
     assert!(v2["message"].as_str().unwrap().contains("connection refused"), "{v2}");

@@ -226,12 +226,12 @@ impl Items {
         }
         let dictionary = self.dictionary.as_deref();
         match (&mut self.form, &page.values) {
-            (Form::Ids(ids), Values::Ids(values)) => ids.push(*values.get(index).ok_or_else(inconsistent)?),
+            (Form::Ids(ids), Values::Ids(values)) => ids.push(values.id(index).ok_or_else(inconsistent)?),
             (Form::Texts(texts), Values::Bytes(values)) => texts.push(values.bytes(index).ok_or_else(inconsistent)?),
             (Form::Texts(texts), Values::Ids(_)) => {
                 texts.push(bytes::Bytes::copy_from_slice(text(page, dictionary, index).ok_or_else(inconsistent)?));
             }
-            (Form::Ints(ints), Values::Ints(values)) => ints.push(*values.get(index).ok_or_else(inconsistent)?),
+            (Form::Ints(ints), Values::Ints(values)) => ints.push(values.get(index).ok_or_else(inconsistent)?),
             (Form::Doubles(all), Values::Doubles(values)) => all.push(*values.get(index).ok_or_else(inconsistent)?),
             (Form::Bools(all), Values::Bools(values)) => all.push(*values.get(index).ok_or_else(inconsistent)?),
             _ => return Err(inconsistent()),
@@ -506,7 +506,7 @@ fn direct_column(
             return Ok(());
         }
         // A required column has as many values as owners, so its levels say nothing more.
-        let starts = if direct.required { Vec::new() } else { prefix(page, (level, level), unit) };
+        let starts = if direct.required { Arc::default() } else { prefix(page, (level, level), unit) };
         for (place, row) in targets.in_page(page, &chosen.nesting)? {
             if taken.get(to_usize(row)) {
                 continue;
@@ -538,7 +538,7 @@ pub(super) fn row_ints(group: &mut Group<'_>, leaf: usize, rows: &RowSet) -> Res
     group.pages(leaf, rows, |page| {
         let Values::Ints(values) = &page.values else { return Err(inconsistent()) };
         for range in rows.within(page.first_row, values.len()) {
-            found.extend_from_slice(&values[range]);
+            values.extend(range, &mut found);
         }
         Ok(())
     })?;

@@ -7,7 +7,10 @@ use std::{
 
 use vivace_traceql::Dictionary;
 
-use super::nesting::{Builder, Nesting, Owner};
+use super::{
+    decoded::BlockParts,
+    nesting::{Builder, Nesting, Owner},
+};
 use crate::{
     read::{
         block::OpenBlock,
@@ -35,12 +38,16 @@ pub struct LeafCost {
     pub skipped: u64,
     /// Reads of the object.
     pub requests: u64,
+    /// Stored bytes of the data pages that were at hand from earlier queries.
+    pub at_hand: u64,
 }
 
 struct LeafState<'a> {
     reader: ChunkReader<'a>,
     pages: BTreeMap<usize, Arc<Page>>,
     texts: Option<Arc<Dictionary>>,
+    at_hand: u64,
+    pages_at_hand: u64,
 }
 
 pub(super) struct Group<'a> {
@@ -64,12 +71,22 @@ impl<'a> Group<'a> {
         self.block
     }
 
+    fn parts(&self) -> Option<&'a BlockParts> {
+        self.block.decoded()
+    }
+
     fn leaf(&mut self, leaf: usize) -> Result<&mut LeafState<'a>> {
         match self.leaves.entry(leaf) {
             std::collections::hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::hash_map::Entry::Vacant(entry) => {
                 let reader = ChunkReader::new(self.block, self.number, leaf, Some(&RowSet::default()))?;
-                Ok(entry.insert(LeafState { reader, pages: BTreeMap::new(), texts: None }))
+                Ok(entry.insert(LeafState {
+                    reader,
+                    pages: BTreeMap::new(),
+                    texts: None,
+                    at_hand: 0,
+                    pages_at_hand: 0,
+                }))
             }
         }
     }
@@ -98,27 +115,44 @@ impl<'a> Group<'a> {
 
     /// The dictionary of a column of byte strings, none when its values are written out.
     pub(super) fn dictionary(&mut self, leaf: usize) -> Result<Option<Arc<Values>>> {
-        let dictionary = self.leaf(leaf)?.reader.dictionary()?;
+        let (number, parts) = (self.number, self.parts());
+        let reader = &mut self.leaf(leaf)?.reader;
+        if let Some(parts) = parts.filter(|_| !reader.dictionary_is_read()) {
+            match parts.dictionary(number, leaf) {
+                Some(dictionary) => reader.set_dictionary(dictionary),
+                None => parts.keep_dictionary(number, leaf, reader.dictionary()?.as_ref()),
+            }
+        }
+        let dictionary = reader.dictionary()?;
         Ok(dictionary.filter(|dictionary| matches!(**dictionary, Values::Bytes(_))))
     }
 
     /// The whole dictionary in the form of the query engine, made once.
     pub(super) fn texts(&mut self, leaf: usize, entries: &ByteValues) -> Result<Arc<Dictionary>> {
+        let (number, parts) = (self.number, self.parts());
         let state = self.leaf(leaf)?;
         if let Some(texts) = &state.texts {
             return Ok(texts.clone());
+        }
+        if let Some(texts) = parts.and_then(|parts| parts.texts(number, leaf)) {
+            state.texts = Some(texts.clone());
+            return Ok(texts);
         }
         let mut texts = Dictionary::with_capacity(entries.len(), entries.size());
         for text in entries.iter() {
             texts.push(&lossy(text));
         }
         let texts = Arc::new(texts);
+        if let Some(parts) = parts {
+            parts.keep_texts(number, leaf, &texts);
+        }
         state.texts = Some(texts.clone());
         Ok(texts)
     }
 
     pub(super) fn has_texts(&self, leaf: usize) -> bool {
         self.leaves.get(&leaf).is_some_and(|state| state.texts.is_some())
+            || self.parts().is_some_and(|parts| parts.texts(self.number, leaf).is_some())
     }
 
     /// Calls `each` with every page that holds some of `rows`, in order.
@@ -128,6 +162,7 @@ impl<'a> Group<'a> {
         rows: &RowSet,
         mut each: impl FnMut(&Arc<Page>) -> Result<()>,
     ) -> Result<()> {
+        let (group, parts) = (self.number, self.parts());
         let numbers = {
             let state = self.leaf(leaf)?;
             state.reader.page_numbers(rows)
@@ -135,7 +170,21 @@ impl<'a> Group<'a> {
         let Some(numbers) = numbers else { return self.all_pages(leaf, rows, each) };
         // Pages at hand are held here, since keeping others may push them out.
         let state = self.leaf(leaf)?;
-        let at_hand: Vec<Option<Arc<Page>>> = numbers.iter().map(|number| state.pages.get(number).cloned()).collect();
+        let mut at_hand: Vec<Option<Arc<Page>>> =
+            numbers.iter().map(|number| state.pages.get(number).cloned()).collect();
+        if let Some(parts) = parts {
+            for (number, page) in numbers.iter().zip(&mut at_hand).filter(|(_, page)| page.is_none()) {
+                *page = parts.page(group, leaf, *number);
+                if let Some(page) = page {
+                    self.know(leaf, *number, page)?;
+                }
+            }
+            if at_hand.iter().any(Option::is_none) {
+                // Pages are decoded with it.
+                self.dictionary(leaf)?;
+            }
+        }
+        let state = self.leaf(leaf)?;
         let missing = numbers.iter().zip(&at_hand).filter(|(_, page)| page.is_none());
         state.reader.set_queue(missing.map(|(number, _)| *number));
         for (number, at_hand) in numbers.into_iter().zip(at_hand) {
@@ -143,7 +192,14 @@ impl<'a> Group<'a> {
                 Some(page) => page,
                 None => {
                     let page = self.leaf(leaf)?.reader.next_page()?;
-                    let page = Arc::new(page.ok_or_else(|| Error::malformed("column chunk", "ends early"))?);
+                    let mut page = page.ok_or_else(|| Error::malformed("column chunk", "ends early"))?;
+                    if parts.is_some() {
+                        page.pack(self.is_plain(leaf));
+                    }
+                    let page = Arc::new(page);
+                    if let Some(parts) = parts {
+                        parts.keep_page(group, leaf, number, &page);
+                    }
                     self.keep(leaf, number, &page)?;
                     page
                 }
@@ -178,6 +234,25 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
+    /// Whether the column has one value for each span, so that nesting says all that its levels do.
+    fn is_plain(&self, leaf: usize) -> bool {
+        let span = &self.columns.span;
+        let mut plain =
+            vec![span.span_id, span.parent_span_id, span.parent, span.left, span.right, span.name, span.kind];
+        plain.extend([span.start, span.duration, span.status_message]);
+        // Nesting itself is read from the status where scopes do not count their spans.
+        plain.extend(self.columns.scope.span_count.map(|_| span.status));
+        plain.contains(&leaf)
+    }
+
+    /// Counts a page of an earlier query and keeps it for this one.
+    fn know(&mut self, leaf: usize, number: usize, page: &Arc<Page>) -> Result<()> {
+        let state = self.leaf(leaf)?;
+        state.at_hand += state.reader.page_bytes(number);
+        state.pages_at_hand += 1;
+        self.keep(leaf, number, page)
+    }
+
     fn keep(&mut self, leaf: usize, number: usize, page: &Arc<Page>) -> Result<()> {
         if self.cached + page.len > CACHED_ENTRIES {
             // Columns without an offset index could not be read again, so theirs stay.
@@ -194,6 +269,10 @@ impl<'a> Group<'a> {
         if let Some(nesting) = &self.nesting {
             return Ok(nesting.clone());
         }
+        if let Some(nesting) = self.parts().and_then(|parts| parts.nesting(self.number)) {
+            self.nesting = Some(nesting.clone());
+            return Ok(nesting);
+        }
         let row_group = self.block.row_group(self.number)?;
         let limit = row_group.chunks.get(self.columns.span.status).map_or(0, |chunk| chunk.values);
         let mut builder = Builder::new(limit);
@@ -203,6 +282,9 @@ impl<'a> Group<'a> {
         };
         self.pages(leaf, &RowSet::all(self.rows), |page| builder.add(page, per_span))?;
         let nesting = Arc::new(builder.finish(self.rows)?);
+        if let Some(parts) = self.parts() {
+            parts.keep_nesting(self.number, &nesting);
+        }
         self.nesting = Some(nesting.clone());
         Ok(nesting)
     }
@@ -212,8 +294,14 @@ impl<'a> Group<'a> {
         self.leaves.iter().map(|(leaf, state)| {
             let pages = u64::from(state.reader.pages_read);
             let all = state.reader.page_count() as u64;
-            let requests = u64::from(state.reader.requests);
-            (*leaf, LeafCost { bytes: state.reader.bytes_read, pages, skipped: all.saturating_sub(pages), requests })
+            let cost = LeafCost {
+                bytes: state.reader.bytes_read,
+                pages,
+                skipped: all.saturating_sub(pages + state.pages_at_hand),
+                requests: u64::from(state.reader.requests),
+                at_hand: state.at_hand,
+            };
+            (*leaf, cost)
         })
     }
 }
@@ -222,7 +310,7 @@ impl<'a> Group<'a> {
 pub(super) fn text<'p>(page: &'p Page, dictionary: Option<&'p Values>, index: usize) -> Option<&'p [u8]> {
     match (&page.values, dictionary) {
         (Values::Bytes(values), _) => values.get(index),
-        (Values::Ids(ids), Some(Values::Bytes(entries))) => ids.get(index).and_then(|id| entries.get(to_usize(*id))),
+        (Values::Ids(ids), Some(Values::Bytes(entries))) => ids.id(index).and_then(|id| entries.get(to_usize(id))),
         _ => None,
     }
 }

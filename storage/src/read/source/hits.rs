@@ -8,6 +8,7 @@ use super::{
     group::{Group, bounds},
     nesting::{Nesting, Owner},
     places::Generic,
+    select::{few, runs, span_of},
 };
 use crate::read::{
     cursor::inconsistent,
@@ -59,9 +60,20 @@ pub(super) fn hits(
     let max_def = group.block().shape(leaf)?.max_def;
     let level = owner.level();
     let all = rows.len() == group.rows;
+    let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
+        if few {
+            let end_row = page.first_row + u32::try_from(page.rows()).unwrap_or(0);
+            hits.pages.push((page.first_row, end_row, page.len));
+            for run in runs(page, rows, few) {
+                for row in run {
+                    hits_of_row(page, row, key, generic, nesting, owner, max_def, &mut hits.list)?;
+                }
+            }
+            return Ok(());
+        }
         let wanted = match (&page.values, key) {
-            (Values::Ids(ids), Some(key)) => Bitmap::from_slice(ids, |id| *id == key),
+            (Values::Ids(ids), Some(key)) => ids.test(0..ids.len(), |id| id == i64::from(key)),
             (Values::Bytes(values), _) => {
                 Bitmap::from_fn(values.len(), |at| values.get(at).is_some_and(|value| *value == *generic.name))
             }
@@ -96,6 +108,42 @@ pub(super) fn hits(
         if next == end { Ok(()) } else { Err(inconsistent()) }
     })?;
     Ok(hits)
+}
+
+/// As above, for one row of a page.
+#[expect(clippy::too_many_arguments, reason = "the inner loop of the function above")]
+fn hits_of_row(
+    page: &Page,
+    row: u32,
+    key: Option<u32>,
+    generic: &Generic,
+    nesting: &Nesting,
+    owner: Owner,
+    max_def: u8,
+    list: &mut Vec<Hit>,
+) -> Result<()> {
+    let span = span_of(page, &(row..row + 1), max_def);
+    let level = owner.level();
+    let (first, end) = (nesting.first(owner, row), nesting.first(owner, row + 1));
+    let (mut next, mut nth) = (first, 0u32);
+    for entry in span.entries {
+        let (rep, def) = (page.rep[entry], page.def[entry]);
+        next += u32::from(rep <= level && def >= level);
+        if def == max_def {
+            let value = span.values.start + to_usize(nth);
+            let is_key = match (&page.values, key) {
+                (Values::Ids(ids), Some(key)) => ids.id(value) == Some(key),
+                (Values::Bytes(values), _) => values.get(value).is_some_and(|value| *value == *generic.name),
+                _ => false,
+            };
+            if is_key && next > first {
+                let entry = u32::try_from(entry).map_err(|_too_many| inconsistent())?;
+                list.push(Hit { row, nth, owner: next - 1, entry });
+            }
+            nth += 1;
+        }
+    }
+    if next == end { Ok(()) } else { Err(inconsistent()) }
 }
 
 /// The values that each hit has in a typed column: calls `each` with the page, the number of the hit and its range of values.

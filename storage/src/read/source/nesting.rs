@@ -1,6 +1,6 @@
 //! How many batches, scopes and spans each row of a row group has: with it, the n-th value of a column names its span.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use crate::read::{
     error::{Error, Result},
@@ -86,7 +86,7 @@ impl Builder {
             }
             let more = match (per_span, def) {
                 (true, 3) => 1,
-                (false, 2) => values.next().and_then(|count| u32::try_from(*count).ok()).ok_or_else(malformed)?,
+                (false, 2) => values.next().and_then(|count| u32::try_from(count).ok()).ok_or_else(malformed)?,
                 _ => 0,
             };
             self.spans = self.spans.checked_add(more).filter(|spans| *spans <= self.limit).ok_or_else(malformed)?;
@@ -113,6 +113,13 @@ fn len(list: &[u32]) -> u32 {
 }
 
 impl Nesting {
+    /// Memory held.
+    pub(super) fn memory(&self) -> usize {
+        let lists =
+            [&self.row_resources, &self.resource_scopes, &self.scope_spans, &self.row_spans, &self.resource_spans];
+        size_of::<Self>() + lists.iter().map(|list| list.capacity() * size_of::<u32>()).sum::<usize>()
+    }
+
     /// Spans of the row group.
     pub(super) fn spans(&self) -> usize {
         self.scope_spans.last().map_or(0, |spans| to_usize(*spans))
@@ -126,6 +133,11 @@ impl Nesting {
             Owner::Scope => at(&self.resource_scopes, at(&self.row_resources, row)),
             Owner::Span | Owner::Event | Owner::Link => at(&self.row_spans, row),
         }
+    }
+
+    /// How many spans the rows of a range have.
+    pub(super) fn spans_between(&self, rows: &Range<u32>) -> u64 {
+        u64::from(self.first(Owner::Span, rows.end).saturating_sub(self.first(Owner::Span, rows.start)))
     }
 
     /// The spans below one owner.
@@ -196,15 +208,17 @@ pub(super) fn value(max_def: u8) -> Unit {
 }
 
 /// For each `outer` of the page the number of `inner` before it, and at the end their total.
-pub(super) fn prefix(page: &Page, outer: Unit, inner: Unit) -> Vec<u32> {
-    let mut starts = Vec::new();
-    let mut count = 0u32;
-    for (rep, def) in page.rep.iter().zip(&page.def) {
-        if *rep <= outer.0 && *def >= outer.1 {
-            starts.push(count);
+pub(super) fn prefix(page: &Page, outer: Unit, inner: Unit) -> Arc<[u32]> {
+    page.counts((outer, inner), || {
+        let mut starts = Vec::new();
+        let mut count = 0u32;
+        for (rep, def) in page.rep.iter().zip(&page.def) {
+            if *rep <= outer.0 && *def >= outer.1 {
+                starts.push(count);
+            }
+            count += u32::from(*rep <= inner.0 && *def >= inner.1);
         }
-        count += u32::from(*rep <= inner.0 && *def >= inner.1);
-    }
-    starts.push(count);
-    starts
+        starts.push(count);
+        starts.into()
+    })
 }

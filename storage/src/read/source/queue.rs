@@ -1,7 +1,7 @@
-//! In which order the chosen rows of a row group are delivered: as they stand, or from the newest trace on.
+//! In which order the rows of a row group are looked at and delivered: as they stand, or from the newest trace on.
 //!
-//! The newest-first queue sorts no more than it must: each batch picks the newest of what is left, so that a query which is
-//! content with the first batch has sorted only that.
+//! Newest first, nothing is sorted or looked at before it must be: rows wait in a [`Pool`], of which the newest are taken,
+//! selected, and delivered through a [`Queue`]; a query that is content with the first has paid for no more.
 
 use vivace_traceql::Bitmap;
 
@@ -14,6 +14,10 @@ use crate::read::{error::Result, rows::RowSet, values::to_usize};
 
 /// A batch ends with the row that brings it to this many spans.
 const BATCH_SPANS: usize = 32 * 1024;
+/// Rows that are looked at first when the newest are wanted; each later round takes this many times more. Looking at few rows
+/// costs the pages all the same, so that many rounds would cost more than they save.
+const SELECTED_ROWS: usize = 256;
+const SELECTED_GROWTH: usize = 16;
 /// Rows in the first batch when the newest are wanted; each later one has this many times more.
 const NEWEST_ROWS: usize = 64;
 const NEWEST_GROWTH: usize = 8;
@@ -23,6 +27,45 @@ pub(super) struct Queue {
     order: Order,
     /// The chosen spans, none when all spans of the rows are.
     spans: Option<Bitmap>,
+}
+
+/// Rows of one row group that nobody has looked at yet, with their starts.
+pub(super) struct Pool {
+    rows: Vec<(u64, u32)>,
+    size: usize,
+    /// Whether rows were dropped as too old.
+    pub(super) dropped: bool,
+}
+
+impl Pool {
+    pub(super) fn empty() -> Self {
+        Self { rows: Vec::new(), size: 0, dropped: false }
+    }
+
+    /// All `rows`; reads when they start. With `at_once` the first take is all of them.
+    pub(super) fn new(group: &mut Group<'_>, rows: &RowSet, at_once: bool) -> Result<Self> {
+        let starts = row_ints(group, group.columns.trace.start, rows)?;
+        let rows = starts.into_iter().map(i64::cast_unsigned).zip(rows.iter()).collect();
+        Ok(Self { rows, size: if at_once { usize::MAX } else { SELECTED_ROWS }, dropped: false })
+    }
+
+    /// The newest rows, ascending, with their starts; more from time to time, for who has not found enough among the first.
+    pub(super) fn take(&mut self, floor: u64) -> Vec<(u64, u32)> {
+        let before = self.rows.len();
+        self.rows.retain(|(start, _)| *start >= floor);
+        self.dropped |= self.rows.len() < before;
+        let wanted = self.size.min(self.rows.len());
+        self.size = self.size.saturating_mul(SELECTED_GROWTH);
+        let rest = if wanted < self.rows.len() {
+            self.rows.select_nth_unstable_by(wanted, |a, b| b.cmp(a));
+            self.rows.split_off(wanted)
+        } else {
+            Vec::new()
+        };
+        let mut taken = std::mem::replace(&mut self.rows, rest);
+        taken.sort_unstable_by_key(|(_, row)| *row);
+        taken
+    }
 }
 
 enum Order {
@@ -42,11 +85,9 @@ impl Queue {
         Self { order: Order::AsStored(rows.iter().collect(), 0), spans }
     }
 
-    /// All `rows` from the newest on; reads when they start.
-    pub(super) fn newest_first(group: &mut Group<'_>, rows: &RowSet, spans: Option<Bitmap>) -> Result<Self> {
-        let starts = row_ints(group, group.columns.trace.start, rows)?;
-        let order = starts.into_iter().map(i64::cast_unsigned).zip(rows.iter()).collect();
-        Ok(Self { order: Order::NewestFirst(order, NEWEST_ROWS), spans })
+    /// These rows, with their starts, from the newest on.
+    pub(super) fn newest_first(rows: Vec<(u64, u32)>, spans: Option<Bitmap>) -> Self {
+        Self { order: Order::NewestFirst(rows, NEWEST_ROWS), spans }
     }
 
     /// The next rows, ascending, at most `most` of them; those that start before `floor` are dropped, if starts are known.

@@ -3,7 +3,9 @@
 //! A test runs once for each dictionary entry. Conditions that all have to hold run from the cheapest to the dearest, and each
 //! reads only the pages of rows that the ones before have left.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use smallvec::SmallVec;
 
 use vivace_traceql::{Bitmap, CompareOp, Condition, Field, Intrinsic, Predicate, Scope, Test, Type, Value};
 
@@ -17,7 +19,7 @@ use super::{
 use crate::read::{
     cells::lossy,
     error::Result,
-    page::Page,
+    page::{Page, RowSpan},
     rows::RowSet,
     values::{Values, to_usize},
 };
@@ -285,19 +287,45 @@ fn required(
 ) -> Result<()> {
     let dictionary = group.dictionary(leaf)?;
     let mut verdicts = Verdicts::new(condition);
+    let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
         let (first, end) = bounds(page, nesting, owner);
         if page.values.len() != to_usize(end - first) {
             return Err(crate::read::cursor::inconsistent());
         }
-        let passes = verdicts.page(page, dictionary.as_deref());
-        if owner == Owner::Span {
-            found.or_at(to_usize(first), &passes);
-        } else {
-            ones(&passes).for_each(|index| expand(nesting, owner, first + index, found));
+        for run in runs(page, rows, few) {
+            let start = nesting.first(owner, run.start);
+            let values = to_usize(start - first)..to_usize(nesting.first(owner, run.end) - first);
+            let passes = verdicts.some(page, values, dictionary.as_deref());
+            if owner == Owner::Span {
+                found.or_at(to_usize(start), &passes);
+            } else {
+                ones(&passes).for_each(|index| expand(nesting, owner, start + index, found));
+            }
         }
         Ok(())
     })
+}
+
+/// Whether it pays to look at the rows one by one rather than at whole pages.
+pub(super) fn few(rows: &RowSet, of: u32) -> bool {
+    rows.len() < of / 4
+}
+
+/// The rows of a page to look at: those that are wanted where they are few, otherwise all.
+pub(super) fn runs(page: &Page, rows: &RowSet, few: bool) -> SmallVec<[Range<u32>; 8]> {
+    let count = page.rows();
+    let at = |row: usize| page.first_row + u32::try_from(row).unwrap_or(u32::MAX - page.first_row);
+    if few {
+        rows.within(page.first_row, count).map(|run| at(run.start)..at(run.end)).collect()
+    } else {
+        std::iter::once(page.first_row..at(count)).collect()
+    }
+}
+
+/// Where the rows of a run are in their page.
+pub(super) fn span_of(page: &Page, run: &Range<u32>, max_def: u8) -> RowSpan {
+    page.span_of(to_usize(run.start - page.first_row)..to_usize(run.end - page.first_row), max_def)
 }
 
 /// `service.name` of the resource, for which an empty text stands for "none".
@@ -311,11 +339,17 @@ fn service(
 ) -> Result<()> {
     let dictionary = group.dictionary(leaf)?;
     let mut verdicts = Verdicts::new(condition);
+    let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
         let (first, _) = bounds(page, nesting, Owner::Resource);
-        for index in ones(&verdicts.page(page, dictionary.as_deref())) {
-            if text(page, dictionary.as_deref(), to_usize(index)).is_some_and(|text| !text.is_empty()) {
-                expand(nesting, Owner::Resource, first + index, found);
+        for run in runs(page, rows, few) {
+            let start = nesting.first(Owner::Resource, run.start);
+            let values = to_usize(start - first)..to_usize(nesting.first(Owner::Resource, run.end) - first);
+            for index in ones(&verdicts.some(page, values, dictionary.as_deref())) {
+                let at = start + index;
+                if text(page, dictionary.as_deref(), to_usize(at - first)).is_some_and(|text| !text.is_empty()) {
+                    expand(nesting, Owner::Resource, at, found);
+                }
             }
         }
         Ok(())
@@ -336,24 +370,35 @@ fn repeated(
     let max_def = group.block().shape(leaf)?.max_def;
     let level = owner.level();
     let mut verdicts = Verdicts::new(condition);
+    let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
-        let passes = verdicts.page(page, dictionary.as_deref());
-        if !passes.any() {
-            return Ok(());
-        }
-        let (first, end) = bounds(page, nesting, owner);
-        // One past the owner that the walk is in; values before the first owner have none.
-        let (mut next, mut value) = (first, 0);
-        for (rep, def) in page.rep.iter().zip(&page.def) {
-            next += u32::from(*rep <= level && *def >= level);
-            if *def == max_def {
-                if passes.get(value) && next > first {
-                    expand(nesting, owner, next - 1, found);
+        for run in runs(page, rows, few) {
+            let (entries, passes) = if few {
+                let span = span_of(page, &run, max_def);
+                (span.entries, verdicts.some(page, span.values, dictionary.as_deref()))
+            } else {
+                (0..page.len, verdicts.page(page, dictionary.as_deref()))
+            };
+            if !passes.any() {
+                continue;
+            }
+            let (first, end) = (nesting.first(owner, run.start), nesting.first(owner, run.end));
+            // One past the owner that the walk is in; values before the first owner have none.
+            let (mut next, mut value) = (first, 0);
+            for (rep, def) in page.rep[entries.clone()].iter().zip(&page.def[entries]) {
+                next += u32::from(*rep <= level && *def >= level);
+                if *def == max_def {
+                    if passes.get(value) && next > first {
+                        expand(nesting, owner, next - 1, found);
+                    }
+                    value += 1;
                 }
-                value += 1;
+            }
+            if next != end {
+                return Err(crate::read::cursor::inconsistent());
             }
         }
-        if next == end { Ok(()) } else { Err(crate::read::cursor::inconsistent()) }
+        Ok(())
     })
 }
 
@@ -381,7 +426,21 @@ fn attribute(
     let mut verdicts = Verdicts::new(condition);
     let mut passing: BTreeMap<u32, Bitmap> = BTreeMap::new();
     let mut left = RowSet::default();
+    let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
+        if few {
+            let mut all = Bitmap::zeros(page.values.len());
+            for run in runs(page, rows, few) {
+                let values = span_of(page, &run, max_def).values;
+                let passes = verdicts.some(page, values.clone(), dictionary.as_deref());
+                if passes.any() {
+                    left.push_range(run);
+                    all.or_at(values.start, &passes);
+                }
+            }
+            passing.insert(page.first_row, all);
+            return Ok(());
+        }
         let passes = verdicts.page(page, dictionary.as_deref());
         if passes.any() {
             rows_with(page, &passes, max_def, &mut left);

@@ -1,14 +1,12 @@
 //! Which values of a page pass a condition: once for each dictionary entry, by range for integers, one by one for the rest.
 
+use std::ops::Range;
+
 use vivace_traceql::{Bitmap, CompareOp, Condition, Field, Intrinsic, Kind, Status, Test, Type, Value};
 
 use crate::{
     live::{id8, short_hex},
-    read::{
-        cells::lossy,
-        page::Page,
-        values::{Values, to_usize},
-    },
+    read::{cells::lossy, page::Page, values::Values},
 };
 
 /// Remembers the verdict on each dictionary entry.
@@ -60,33 +58,41 @@ impl<'c> Verdicts<'c> {
 
     /// Whether each value of the page passes.
     pub(super) fn page(&mut self, page: &Page, dictionary: Option<&Values>) -> Bitmap {
+        self.some(page, 0..page.values.len(), dictionary)
+    }
+
+    /// Whether each value of `range` passes; what lies past the page's last value is left out.
+    pub(super) fn some(&mut self, page: &Page, range: Range<usize>, dictionary: Option<&Values>) -> Bitmap {
         let condition = self.condition;
+        let end = range.end.min(page.values.len());
+        let range = range.start.min(end)..end;
         match &page.values {
-            Values::Bytes(values) => {
-                Bitmap::from_fn(values.len(), |at| values.get(at).is_some_and(|value| passes_text(condition, value)))
-            }
+            Values::Bytes(values) => Bitmap::from_fn(range.len(), |at| {
+                values.get(range.start + at).is_some_and(|value| passes_text(condition, value))
+            }),
             Values::Ids(ids) => {
-                let Some(Values::Bytes(entries)) = dictionary else { return Bitmap::ones(ids.len()) };
+                let Some(Values::Bytes(entries)) = dictionary else { return Bitmap::ones(range.len()) };
                 self.entries.resize(entries.len(), 0);
-                for id in ids.iter().copied().map(to_usize) {
-                    if self.entries[id] == 0 {
+                let known = &mut self.entries;
+                ids.test(range, |id| {
+                    let id = usize::try_from(id).unwrap_or(usize::MAX);
+                    let Some(known) = known.get_mut(id) else { return true };
+                    if *known == 0 {
                         let passes = entries.get(id).is_none_or(|text| passes_text(condition, text));
-                        self.entries[id] = 1 + u8::from(passes);
+                        *known = 1 + u8::from(passes);
                     }
-                }
-                Bitmap::from_slice(ids, |id| self.entries[to_usize(*id)] == 2)
+                    *known == 2
+                })
             }
             Values::Ints(ints) => match self.ints {
-                Ints::Range(low, high, outside) => {
-                    Bitmap::from_slice(ints, |int| (low <= *int && *int <= high) != outside)
-                }
-                Ints::Codes(passing) => {
-                    Bitmap::from_slice(ints, |int| (0..64).contains(int) && passing >> *int & 1 == 1)
-                }
-                Ints::One => Bitmap::from_slice(ints, |int| passes_int(condition, *int)),
+                Ints::Range(low, high, outside) => ints.test(range, |int| (low <= int && int <= high) != outside),
+                Ints::Codes(passing) => ints.test(range, |int| (0..64).contains(&int) && passing >> int & 1 == 1),
+                Ints::One => ints.test(range, |int| passes_int(condition, int)),
             },
-            Values::Doubles(doubles) => Bitmap::from_slice(doubles, |double| condition.matches(&Value::Float(*double))),
-            Values::Bools(bools) => Bitmap::from_slice(bools, |value| condition.matches(&Value::Bool(*value))),
+            Values::Doubles(doubles) => {
+                Bitmap::from_slice(&doubles[range], |double| condition.matches(&Value::Float(*double)))
+            }
+            Values::Bools(bools) => Bitmap::from_slice(&bools[range], |value| condition.matches(&Value::Bool(*value))),
         }
     }
 }

@@ -135,7 +135,7 @@ fn ints(values: Vec<Values>) -> Vec<i64> {
     values
         .into_iter()
         .flat_map(|values| match values {
-            Values::Ints(ints) => ints,
+            Values::Ints(ints) => ints.iter().collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         })
         .collect()
@@ -147,7 +147,7 @@ fn texts(values: &[Values], dictionary: Option<&Values>) -> Vec<Vec<u8>> {
         match (values, dictionary) {
             (Values::Bytes(values), _) => texts.extend(values.iter().map(<[u8]>::to_vec)),
             (Values::Ids(ids), Some(Values::Bytes(entries))) => {
-                texts.extend(ids.iter().map(|id| entries.get(*id as usize).unwrap().to_vec()));
+                texts.extend((0..ids.len()).map(|at| entries.get(ids.id(at).unwrap() as usize).unwrap().to_vec()));
             }
             other => panic!("{other:?}"),
         }
@@ -246,7 +246,7 @@ proptest! {
                 let present = page.def.iter().filter(|def| **def == 1).count();
                 assert_eq!(page.values.len(), present);
                 if let (Values::Ids(ids), Some(Values::Bytes(entries))) = (&page.values, dictionary.as_deref()) {
-                    assert!(ids.iter().all(|id| entries.get(*id as usize).is_some()));
+                    assert!((0..ids.len()).all(|at| ids.id(at).is_some_and(|id| entries.get(id as usize).is_some())));
                 }
             }
         }

@@ -28,6 +28,7 @@ use super::super::{Distributor, Wiring};
 use crate::config::{
     Config, GrpcReceiverConfig, OtlpConfig, OtlpHttpConfig, OtlpProtocols, Receiver as ReceiverConfig, Receivers,
 };
+use crate::partitions::OnePartition;
 
 pub(super) const LONG: Duration = Duration::from_secs(60);
 pub(super) const EXPORT: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -86,7 +87,8 @@ impl Setup {
             multitenancy: self.multitenancy,
             limits: Arc::new(move |_: &TenantId| Arc::clone(&limits)),
             log: Arc::new(log.clone()),
-            partition: PARTITION,
+            partitions: Arc::new(OnePartition(PARTITION)),
+            max_record_bytes: crate::MAX_RECORD_BYTES,
             progress: Some(progress.clone()),
             clock: Arc::new(SystemClock),
             rng: Rng::seeded(1),

@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 use vivace_protocol::BlockEntry;
 use vivace_protocol::vivace::{
-    BlockListReply, BlockListRequest, Coverage, FindTraceReply, FindTraceRequest, MetricsBatch, MetricsJob, Profile,
+    BlockListReply, BlockListRequest, Coverage, FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob, Profile,
     ProfileColumn, SearchBatch, SearchJob, Skipped, TagNamesJob, TagNamesReply, TagValuesJob, TagValuesReply,
 };
 use vivace_runtime::{
@@ -27,7 +27,7 @@ use vivace_traceql::{MemorySource, Value};
 use super::*;
 use crate::config::{Config, MetricsConfig};
 use crate::limits::Limits;
-use crate::planner::Queriers;
+use crate::planner::{Queriers, RecentData};
 use crate::supervisor::{Setup, add};
 
 const SECOND: u64 = 1_000_000_000;
@@ -177,7 +177,7 @@ macro_rules! not_asked {
 }
 
 not_asked!(
-    FindTraceRequest => FindTraceReply,
+    FindTraceRequest => BoxStream<'static, Result<FindTraceBatch, Status>>,
     SearchJob => BoxStream<'static, Result<SearchBatch, Status>>,
     TagNamesJob => TagNamesReply,
     TagValuesJob => TagValuesReply
@@ -197,11 +197,15 @@ struct Told {
 
 impl World {
     fn start(data: Data, config: Config, multitenancy: bool) -> Self {
+        Self::sharing(data, config, multitenancy, RecentData::HandedOver)
+    }
+
+    fn sharing(data: Data, config: Config, multitenancy: bool, recent: RecentData) -> Self {
         let clock = Arc::new(FakeClock::at(Duration::from_secs(NOW)));
         let root = Supervisor::root("root", clock.clone(), Placement::Here);
         let querier = Child::<Querier>::new("querier", Bounds::messages(64));
         let queriers = Queriers {
-            find: Endpoint::local(querier.mailbox()),
+            find: StreamEndpoint::local(querier.mailbox()),
             search: StreamEndpoint::local(querier.mailbox()),
             tag_names: Endpoint::local(querier.mailbox()),
             tag_values: Endpoint::local(querier.mailbox()),
@@ -216,6 +220,8 @@ impl World {
             multitenancy,
             prefix: String::new(),
             max_running: 20,
+            links: None,
+            recent,
             limits: Arc::new(NoLimits),
             queriers,
             clock,
@@ -269,6 +275,28 @@ const COUNTS: &str = "/api/metrics/query_range?q=%7B%7D%7Ccount_over_time()by(re
                       &start=1699990000&end=1699990030&step=10";
 const COUNT: &str =
     "/api/metrics/query?q=%7B%7D%7Ccount_over_time()by(resource.service.name)&start=1699990000&end=1699990030";
+
+#[test]
+fn a_span_that_is_in_recent_data_and_in_blocks_counts_once_wherever_the_cut_falls() {
+    run(async {
+        let spans = || vec![span("cart", 1_699_990_005), span("shop", 1_699_990_015), span("cart", 1_699_990_025)];
+        let alone = Data { recent: spans(), ..Data::default() };
+        let alone = World::start(alone, Config::default(), false);
+        let (ranged, instant) = (alone.json(COUNTS).await["series"].clone(), alone.json(COUNT).await["series"].clone());
+        // Before the range, on a span, between spans, on the end of the range, after it.
+        for cut in [1_699_980_000, 1_699_990_000, 1_699_990_015, 1_699_990_020, 1_699_990_030, 1_699_999_990] {
+            let data = Data { recent: spans(), blocks: vec![(1, spans())], ..Data::default() };
+            let age = format!("{}s", NOW - cut);
+            let metrics = MetricsConfig { query_backend_after: age.parse().unwrap(), ..MetricsConfig::default() };
+            let config = Config { metrics, ..Config::default() };
+            let world = World::sharing(data, config, false, RecentData::Shared);
+            assert_eq!(world.json(COUNTS).await["series"], ranged, "{cut}");
+            assert_eq!(world.json(COUNT).await["series"], instant, "{cut}");
+            world.root.drain(Duration::ZERO).await;
+        }
+        alone.root.drain(Duration::ZERO).await;
+    });
+}
 
 #[test]
 fn every_span_counts_once_wherever_it_lies() {

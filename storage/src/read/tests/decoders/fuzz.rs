@@ -103,7 +103,7 @@ fn walk(leaf: LeafShape, codec: Codec, data: &Bytes) -> Result<String, Error> {
             assert!(page.rows() <= page.len);
             touch(&page.values);
             if let (Values::Ids(ids), Some(Values::Bytes(entries))) = (&page.values, dictionary.as_deref()) {
-                assert!(ids.iter().all(|id| entries.get(*id as usize).is_some()));
+                assert!((0..ids.len()).all(|at| ids.id(at).is_some_and(|id| entries.get(id as usize).is_some())));
             }
             like.push('p');
         }

@@ -16,19 +16,19 @@ struct State {
     aside: BTreeMap<u64, String>,
 }
 
-/// Shared between the generations of one consumer.
+/// Shared between the generations of one consumer of one partition.
 #[derive(Debug, Default)]
-pub(crate) struct Quarantine(Mutex<State>);
+pub struct Quarantine(Mutex<State>);
 
 impl Quarantine {
     /// Remembers what an earlier run set aside.
-    pub(crate) fn restore(&self, entries: &[(u64, String)]) {
+    pub fn restore(&self, entries: &[(u64, String)]) {
         self.0.lock().aside.extend(entries.iter().cloned());
     }
 
-    /// The consumer was rebuilt: if it died while applying a record, that counts against the record. Returns the offset
-    /// when it has just been set aside.
-    pub(crate) fn rebuilt(&self) -> Option<u64> {
+    /// The consumer was rebuilt: if it died while handling a record, that counts against the record. Returns the offset when it has
+    /// just been set aside.
+    pub fn rebuilt(&self) -> Option<u64> {
         let mut state = self.0.lock();
         let offset = state.applying.take()?;
         let strikes = state.strikes.entry(offset).or_insert(0);
@@ -41,25 +41,32 @@ impl Quarantine {
     }
 
     /// Why a record is set aside, if it is.
-    pub(crate) fn reason(&self, offset: u64) -> Option<String> {
+    pub fn reason(&self, offset: u64) -> Option<String> {
         self.0.lock().aside.get(&offset).cloned()
     }
 
     /// Sets a record aside at once: it cannot be decoded.
-    pub(crate) fn set_aside(&self, offset: u64, reason: String) {
+    pub fn set_aside(&self, offset: u64, reason: String) {
         self.0.lock().aside.insert(offset, reason);
     }
 
     /// Runs the handling of one record; a panic inside leaves the offset marked.
-    pub(crate) fn watch<R>(&self, offset: u64, apply: impl FnOnce() -> R) -> R {
+    pub fn watch<R>(&self, offset: u64, apply: impl FnOnce() -> R) -> R {
         self.0.lock().applying = Some(offset);
         let result = apply();
         self.0.lock().applying = None;
         result
     }
 
-    /// All records set aside, for the ledger and the status page.
-    pub(crate) fn entries(&self) -> Vec<(u64, String)> {
+    /// What is below `offset` is accounted for elsewhere.
+    pub fn forget_below(&self, offset: u64) {
+        let mut state = self.0.lock();
+        state.strikes = state.strikes.split_off(&offset);
+        state.aside = state.aside.split_off(&offset);
+    }
+
+    /// All records set aside, for the consumer's own ledger and its status page.
+    pub fn entries(&self) -> Vec<(u64, String)> {
         self.0.lock().aside.iter().map(|(offset, reason)| (*offset, reason.clone())).collect()
     }
 }
@@ -80,6 +87,10 @@ mod tests {
         }
         assert!(quarantine.reason(7).is_some());
         assert_eq!(quarantine.rebuilt(), None);
+        quarantine.forget_below(7);
+        assert!(quarantine.reason(7).is_some());
+        quarantine.forget_below(8);
+        assert!(quarantine.entries().is_empty());
     }
 
     #[test]

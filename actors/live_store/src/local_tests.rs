@@ -1,0 +1,726 @@
+//! The live-store of its own process with a log in memory and a real folder: crashes, refills, lag, retention, poison, expiry.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tonic::Code;
+use vivace_log::{
+    Appended, Batch, Bounds as LogBounds, Budget, Error as LogError, GroupOffsets, Log, LogId, MemoryLog, Offset,
+    Partition, Permit, Reader, Record, Sequence,
+};
+use vivace_protocol::vivace::{Coverage, FindTraceRequest, MetricsJob, SearchJob, TagNamesJob, TagValuesJob};
+use vivace_runtime::config::GoDuration;
+use vivace_runtime::metrics::Registry;
+use vivace_runtime::{Bounds, Clock, Compute, FakeClock, Placement, StdDisk, Supervisor, SystemClock};
+use vivace_storage::BloomSpec;
+
+use crate::tests::{LONG, Live, PARTITION, counted, log, piece, record, run, trace_id};
+use crate::{Config, Connect, Keep, LiveStore, Local, Setup, Source};
+
+/// A log whose readers can be held, and told to fail.
+#[derive(Clone)]
+struct Gate {
+    log: MemoryLog,
+    open: Arc<watch::Sender<bool>>,
+    errors: Arc<Mutex<VecDeque<LogError>>>,
+}
+
+impl Gate {
+    fn new(log: MemoryLog) -> Self {
+        Self { log, open: Arc::new(watch::Sender::new(true)), errors: Arc::default() }
+    }
+
+    fn hold(&self, hold: bool) {
+        self.open.send_replace(!hold);
+    }
+}
+
+impl Log for Gate {
+    fn id(&self) -> LogId {
+        self.log.id()
+    }
+
+    fn budget(&self) -> &Budget {
+        self.log.budget()
+    }
+
+    fn append_reserved(
+        &self,
+        at: Partition,
+        record: Record,
+        permit: Permit,
+    ) -> BoxFuture<'static, Result<Appended, LogError>> {
+        self.log.append_reserved(at, record, permit)
+    }
+
+    fn reader(&self, partition: Partition, from: Offset) -> Result<Box<dyn Reader>, LogError> {
+        let (reader, open) = (self.log.reader(partition, from)?, self.open.subscribe());
+        Ok(Box::new(GateReader { reader, open, errors: Arc::clone(&self.errors) }))
+    }
+
+    fn bounds(&self, partition: Partition) -> BoxFuture<'static, Result<LogBounds, LogError>> {
+        self.log.bounds(partition)
+    }
+
+    fn offset_at(&self, partition: Partition, timestamp_ms: i64) -> BoxFuture<'static, Result<Offset, LogError>> {
+        self.log.offset_at(partition, timestamp_ms)
+    }
+
+    fn reclaim(&self, partition: Partition, below: Offset) -> BoxFuture<'static, Result<(), LogError>> {
+        self.log.reclaim(partition, below)
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.log.close()
+    }
+}
+
+struct GateReader {
+    reader: Box<dyn Reader>,
+    open: watch::Receiver<bool>,
+    errors: Arc<Mutex<VecDeque<LogError>>>,
+}
+
+impl Reader for GateReader {
+    fn next(&mut self, max_bytes: usize) -> BoxFuture<'_, Result<Batch, LogError>> {
+        Box::pin(async move {
+            self.open.wait_for(|open| *open).await.map_err(|_gone| LogError::Closed)?;
+            if let Some(error) = self.errors.lock().pop_front() {
+                return Err(error);
+            }
+            self.reader.next(max_bytes).await
+        })
+    }
+
+    fn position(&self) -> Offset {
+        self.reader.position()
+    }
+}
+
+/// A group's offset that can be waited for. It is committed once the ledger on disk covers it.
+#[derive(Clone)]
+struct Committed(Arc<watch::Sender<Option<u64>>>);
+
+impl Committed {
+    fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+
+    fn get(&self) -> Option<u64> {
+        *self.0.borrow()
+    }
+
+    async fn reaches(&self, offset: u64) {
+        let mut committed = self.0.subscribe();
+        let reached = committed.wait_for(|committed| committed.is_some_and(|committed| committed >= offset));
+        tokio::time::timeout(LONG, reached).await.unwrap().unwrap();
+    }
+}
+
+impl GroupOffsets for Committed {
+    fn committed(&self, _: Partition) -> BoxFuture<'static, Result<Option<Offset>, LogError>> {
+        Box::pin(std::future::ready(Ok(self.get().map(Offset))))
+    }
+
+    fn commit(&self, _: Partition, next: Offset) -> BoxFuture<'static, Result<(), LogError>> {
+        self.0.send_replace(Some(next.0));
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// What outlives the process: the log and its group.
+#[derive(Clone)]
+struct Kafka {
+    gate: Gate,
+    committed: Committed,
+    /// So many attempts to reach it fail.
+    away: Arc<AtomicUsize>,
+    inactive: Arc<AtomicBool>,
+}
+
+impl Kafka {
+    fn new() -> Self {
+        Self { gate: Gate::new(log()), committed: Committed::new(), away: Arc::default(), inactive: Arc::default() }
+    }
+
+    async fn append(&self, record: Record) -> u64 {
+        self.gate.log.append(PARTITION, record).await.unwrap().offset.0
+    }
+
+    /// A record of trace `n` for each, without waiting for anybody.
+    async fn write(&self, traces: impl IntoIterator<Item = u8>) {
+        for n in traces {
+            self.append(record(n)).await;
+        }
+    }
+}
+
+/// One life of a process.
+struct Life {
+    root: Supervisor,
+    live: LiveStore,
+    registry: Registry,
+    /// How many records came by.
+    seen: watch::Receiver<u64>,
+}
+
+/// Blocks of one record each, committed at once.
+fn eager() -> Config {
+    Config { max_block_bytes: 1, commit_interval: GoDuration::ZERO, ..Config::default() }
+}
+
+/// Everything stays in the head.
+fn lazy() -> Config {
+    Config { commit_interval: GoDuration::ZERO, ..Config::default() }
+}
+
+fn poison(offset: u64) -> impl Fn(u64) + Send + Sync + 'static {
+    move |at| assert_ne!(at, offset, "planted")
+}
+
+impl Life {
+    fn start(dir: &Path, kafka: &Kafka, config: Config) -> Self {
+        Self::start_at(dir, kafka, config, Arc::new(SystemClock), |_| ())
+    }
+
+    fn start_at(
+        dir: &Path,
+        kafka: &Kafka,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        hook: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Self {
+        let (root, registry) = (Supervisor::root("root", clock, Placement::Here), Registry::new());
+        let compute = Compute::new("t", 1, Bounds::messages(64)).unwrap();
+        let (count, seen) = watch::channel(0);
+        let reached = kafka.clone();
+        let connect: Connect = Arc::new(move || {
+            let kafka = reached.clone();
+            Box::pin(async move {
+                if kafka.away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+                    return Err(LogError::DeadlineExceeded);
+                }
+                Ok(Source { log: Arc::new(kafka.gate), offsets: Arc::new(kafka.committed) })
+            })
+        });
+        let inactive = Arc::clone(&kafka.inactive);
+        let live = LiveStore::add(
+            &root,
+            Setup {
+                config,
+                row_group_bytes: 100_000_000,
+                bloom: BloomSpec { shard_bytes: 2048, false_positives: 0.05 },
+                partition: PARTITION,
+                dir: dir.into(),
+                disk: Arc::new(StdDisk),
+                keep: Keep::Local(Local {
+                    group: "live-store-zone-a".into(),
+                    connect,
+                    inactive: Arc::new(move || inactive.load(Ordering::SeqCst)),
+                }),
+                limits: Arc::new(Live(0)),
+                background: compute.clone(),
+                queries: compute,
+                metrics: registry.clone(),
+                hook: Some(Arc::new(move |offset, _| {
+                    hook(offset);
+                    count.send_modify(|count| *count += 1);
+                })),
+            },
+            Placement::Here,
+        );
+        root.start();
+        Self { root, live, registry, seen }
+    }
+
+    /// Until so many records have come by in this life.
+    async fn sees(&mut self, records: u64) {
+        let seen = self.seen.clone();
+        let came = tokio::time::timeout(LONG, self.seen.wait_for(|seen| *seen >= records)).await.is_ok();
+        assert!(came, "{} of {records} records came by: {}", *seen.borrow(), self.observed().await);
+    }
+
+    async fn find(&self, n: u8) -> (usize, Coverage) {
+        let request = FindTraceRequest {
+            tenant: "single-tenant".into(),
+            trace_id: trace_id(n).as_bytes().to_vec(),
+            ..FindTraceRequest::default()
+        };
+        let batches: Vec<_> = self.live.find.call(request, LONG).await.unwrap().collect().await;
+        let (mut parts, mut coverage) = (0, None);
+        for batch in batches.into_iter().map(Result::unwrap) {
+            parts += batch.parts.len();
+            assert!(coverage.is_none() || batch.coverage.is_none(), "two coverages");
+            coverage = coverage.or(batch.coverage);
+        }
+        (parts, coverage.unwrap())
+    }
+
+    /// How often each of these traces is there, in a complete answer.
+    async fn found(&self, traces: impl IntoIterator<Item = u8>) -> Vec<usize> {
+        let mut found = Vec::new();
+        for n in traces {
+            let (parts, coverage) = self.find(n).await;
+            assert_eq!((coverage.total, coverage.read, coverage.skipped), (1, 1, Vec::new()));
+            found.push(parts);
+        }
+        found
+    }
+
+    async fn search(&self) -> Result<(Vec<String>, Coverage), tonic::Status> {
+        let job = SearchJob {
+            tenant: "single-tenant".into(),
+            query: "{ }".into(),
+            limit: 100,
+            spans_per_span_set: 3,
+            ..SearchJob::default()
+        };
+        let batches: Vec<_> = self.live.search.call(job, LONG).await?.collect().await;
+        let (mut traces, mut coverage) = (Vec::new(), None);
+        for batch in batches.into_iter().map(Result::unwrap) {
+            traces.extend(batch.traces.into_iter().map(|trace| trace.root_trace_name));
+            coverage = coverage.or(batch.coverage);
+        }
+        traces.sort();
+        Ok((traces, coverage.unwrap()))
+    }
+
+    async fn spans(&self) -> u64 {
+        let job = MetricsJob {
+            tenant: "single-tenant".into(),
+            query: "{} | count_over_time()".into(),
+            end_unix_nano: 10_000,
+            instant: true,
+            ..MetricsJob::default()
+        };
+        counted(self.live.metrics.call(job, LONG).await.unwrap()).await.0
+    }
+
+    async fn observed(&self) -> serde_json::Value {
+        let tree = self.root.tree(LONG).await;
+        let (_, owner) = tree.flatten().into_iter().find(|(_, node)| node.name == "owner").unwrap();
+        owner.observed.clone()
+    }
+
+    fn shows(&self, line: &str) {
+        let text = self.registry.render();
+        assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
+    }
+
+    async fn stop(self) {
+        assert!(self.root.drain(LONG).await);
+    }
+}
+
+/// Ends a process as `kill -9` does: nothing is asked, everything in memory is gone.
+fn killed(test: impl Future<Output = ()>) {
+    run(test);
+}
+
+#[test]
+fn a_stop_leaves_everything_in_local_blocks_and_committed_and_a_restart_reads_nothing_again() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write(1..=3).await;
+        life.sees(3).await;
+        assert_eq!(life.found(1..=4).await, [1, 1, 1, 0]);
+        life.shows("tempo_live_store_partition_owned{partition=\"0\",zone=\"live-store-zone-a\"} 1");
+        kafka.committed.reaches(0).await;
+        assert_eq!(kafka.committed.get(), Some(0), "nothing of it is on the disk");
+        let registry = life.registry.clone();
+        life.stop().await;
+        assert_eq!(kafka.committed.get(), Some(3));
+        assert!(
+            registry
+                .render()
+                .contains("tempo_live_store_partition_owned{partition=\"0\",zone=\"live-store-zone-a\"} 0")
+        );
+    });
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write([4]).await;
+        life.sees(1).await;
+        assert_eq!(*life.seen.borrow(), 1, "only what came since is read");
+        assert_eq!(life.found(1..=4).await, [1, 1, 1, 1]);
+        assert_eq!(life.search().await.unwrap().0, ["span 1", "span 2", "span 3", "span 4"]);
+        assert_eq!(life.spans().await, 4);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn a_kill_at_any_moment_loses_nothing_and_doubles_nothing() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    for round in 0..6u8 {
+        killed(async {
+            // Every other life makes a block of each record, so that it dies somewhere between slices and blocks.
+            let config = if round % 2 == 0 { eager() } else { lazy() };
+            let mut life = Life::start(dir.path(), &kafka, config);
+            kafka.write(10 * round + 1..10 * round + 6).await;
+            life.sees(5).await;
+            if round == 2 {
+                kafka.committed.reaches(u64::from(round) * 5 + 3).await;
+            }
+        });
+    }
+    run(async {
+        let life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write([100]).await;
+        let mut life = life;
+        let end = 31;
+        while life.observed().await["next_offset"] != end {
+            tokio::task::yield_now().await;
+        }
+        let all: Vec<u8> = (0..6).flat_map(|round| 10 * round + 1..10 * round + 6).chain([100]).collect();
+        assert_eq!(life.found(all.iter().copied()).await, vec![1; all.len()]);
+        assert_eq!(life.spans().await, 31);
+        life.sees(1).await;
+        life.stop().await;
+        assert_eq!(kafka.committed.get(), Some(31));
+    });
+}
+
+#[test]
+fn head_and_local_blocks_answer_every_kind_of_question_as_one() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, eager());
+        for (trace, span) in [(1, 1), (2, 2), (1, 11)] {
+            kafka.append(piece(trace, span)).await;
+        }
+        life.sees(3).await;
+        kafka.committed.reaches(3).await;
+        life.stop().await;
+    });
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        for (trace, span) in [(1, 12), (3, 3)] {
+            kafka.append(piece(trace, span)).await;
+        }
+        life.sees(2).await;
+        // The first trace has pieces in blocks and in the head.
+        let (parts, _) = life.find(1).await;
+        assert!(parts >= 2, "{parts}");
+        let (traces, coverage) = life.search().await.unwrap();
+        assert_eq!((coverage.total, coverage.read), (1, 1));
+        assert!(coverage.newest_applied_unix_nano > 1_600_000_000_000_000_000);
+        let mut named = traces.clone();
+        named.dedup();
+        assert_eq!(named, ["span 1", "span 2", "span 3"]);
+        assert_eq!(life.spans().await, 5);
+        let tenant = || "single-tenant".to_owned();
+        let job = TagValuesJob { tenant: tenant(), tag: "name".into(), max_values: 10, ..TagValuesJob::default() };
+        let reply = life.live.tag_values.call(job, LONG).await.unwrap();
+        let values: Vec<_> = reply.values.iter().map(|value| value.value.as_str()).collect();
+        assert_eq!(values, ["span 1", "span 2", "span 3"]);
+        assert_eq!(reply.coverage.unwrap().read, 1);
+        let job = TagNamesJob { tenant: tenant(), ..TagNamesJob::default() };
+        assert_eq!(life.live.tag_names.call(job, LONG).await.unwrap().coverage.unwrap().read, 1);
+        let other = FindTraceRequest { tenant: "other".into(), trace_id: vec![1; 16], ..FindTraceRequest::default() };
+        let batches: Vec<_> = life.live.find.call(other, LONG).await.unwrap().collect().await;
+        assert_eq!(batches.len(), 1, "nothing but the coverage");
+        life.stop().await;
+    });
+}
+
+#[test]
+fn what_a_producer_wrote_twice_is_there_once_also_after_a_kill() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    let numbered =
+        |n: u8| Record { headers: vec![Sequence { session: 5, number: u64::from(n) }.to_header()], ..record(n) };
+    killed(async {
+        let mut life = Life::start(dir.path(), &kafka, eager());
+        for n in [1, 1, 2, 2] {
+            kafka.append(numbered(n)).await;
+        }
+        kafka.committed.reaches(4).await;
+        assert_eq!(life.found(1..=2).await, [1, 1]);
+        life.sees(2).await;
+        life.shows("vivace_live_store_duplicate_records_total 2");
+    });
+    run(async {
+        let life = Life::start(dir.path(), &kafka, lazy());
+        for n in [2, 3, 1] {
+            kafka.append(numbered(n)).await;
+        }
+        while life.observed().await["next_offset"] != 7 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(life.found(1..=3).await, [1, 1, 1]);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn before_the_replay_has_passed_nothing_is_just_not_found() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        kafka.write(1..=3).await;
+        kafka.gate.hold(true);
+        let strict = Config { readiness_target_lag: GoDuration::secs(5), ..lazy() };
+        let mut life = Life::start(dir.path(), &kafka, strict);
+        while life.observed().await["reads_the_log"] != true {
+            tokio::task::yield_now().await;
+        }
+        let (parts, coverage) = life.find(1).await;
+        assert_eq!((parts, coverage.total, coverage.read), (0, 1, 0));
+        assert_eq!(coverage.skipped[0].what, "partition 0");
+        assert!(coverage.skipped[0].reason.contains("3 records"), "{coverage:?}");
+        let refused = life.search().await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        assert!(refused.message().contains("cannot guarantee complete results"), "{refused}");
+        life.shows("tempo_live_store_lagged_requests_total{route=\"SearchRecent\"} 1");
+        kafka.gate.hold(false);
+        life.sees(3).await;
+        assert_eq!(life.found(1..=3).await, [1, 1, 1]);
+        assert_eq!(life.search().await.unwrap().0.len(), 3);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn with_a_lag_searches_answer_what_is_there_where_that_is_wanted() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        kafka.write([1]).await;
+        kafka.gate.hold(true);
+        let life = Life::start(dir.path(), &kafka, Config { fail_on_high_lag: false, ..lazy() });
+        while life.observed().await["reads_the_log"] != true {
+            tokio::task::yield_now().await;
+        }
+        let (traces, coverage) = life.search().await.unwrap();
+        assert_eq!((traces.len(), coverage.total, coverage.read), (0, 1, 0));
+        assert!(coverage.skipped[0].reason.contains("lags"), "{coverage:?}");
+        life.stop().await;
+    });
+}
+
+#[test]
+fn readiness_waits_for_the_target_lag_or_for_its_patience() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    let config =
+        || Config { readiness_target_lag: GoDuration::secs(5), readiness_max_wait: GoDuration::minutes(1), ..lazy() };
+    run(async {
+        // Far more than count as none.
+        for _ in 0..1_200 {
+            kafka.append(record(1)).await;
+        }
+        kafka.gate.hold(true);
+        let clock = FakeClock::at(SystemClock.unix());
+        let life = Life::start_at(dir.path(), &kafka, config(), Arc::new(clock.clone()), |_| ());
+        while life.observed().await["reads_the_log"] != true {
+            tokio::task::yield_now().await;
+        }
+        life.shows("tempo_live_store_ready 0");
+        clock.advance(Duration::from_secs(2));
+        life.observed().await;
+        assert_eq!(life.live.readiness.not_ready().as_deref(), Some("live-store is starting"));
+        clock.advance(Duration::from_secs(60));
+        tokio::time::timeout(LONG, life.live.readiness.started()).await.unwrap();
+        assert_eq!(life.live.readiness.not_ready(), None);
+        life.shows("tempo_live_store_ready 1");
+        let readiness = life.live.readiness.clone();
+        life.stop().await;
+        assert_eq!(readiness.not_ready().as_deref(), Some("live-store is stopping"));
+    });
+    run(async {
+        kafka.gate.hold(false);
+        let clock = FakeClock::at(SystemClock.unix());
+        let mut life = Life::start_at(dir.path(), &kafka, config(), Arc::new(clock.clone()), |_| ());
+        life.sees(1_200).await;
+        clock.advance(Duration::from_secs(1));
+        tokio::time::timeout(LONG, life.live.readiness.started()).await.unwrap();
+        life.stop().await;
+    });
+}
+
+#[test]
+fn an_empty_disk_is_filled_again_and_what_is_too_old_is_passed_over() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    let aged = |n: u8, minutes: i64| Record { timestamp_ms: record(n).timestamp_ms - minutes * 60_000, ..record(n) };
+    run(async {
+        // Kept are 20 minutes, looked back is over 40.
+        for (n, minutes) in [(1, 50), (2, 30), (3, 10), (4, 0)] {
+            kafka.append(aged(n, minutes)).await;
+        }
+        kafka.committed.0.send_replace(Some(4));
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        life.sees(2).await;
+        assert_eq!(life.found(1..=4).await, [0, 0, 1, 1]);
+        life.shows("tempo_live_store_records_dropped_total{tenant=\"single-tenant\",reason=\"too_old\"} 1");
+        life.shows("tempo_live_store_records_processed_total{tenant=\"single-tenant\"} 2");
+        life.stop().await;
+    });
+    // A partition that is given up: what was committed lies with whoever had it.
+    let (other, kafka) = (tempfile::tempdir().unwrap(), kafka);
+    run(async {
+        kafka.inactive.store(true, Ordering::SeqCst);
+        kafka.committed.0.send_replace(Some(3));
+        let mut life = Life::start(other.path(), &kafka, lazy());
+        life.sees(1).await;
+        assert_eq!(life.found(1..=4).await, [0, 0, 0, 1]);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn a_local_block_that_is_gone_makes_the_disk_an_empty_one() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, eager());
+        kafka.write(1..=3).await;
+        life.sees(3).await;
+        kafka.committed.reaches(3).await;
+        life.stop().await;
+    });
+    let tenant = dir.path().join("blocks/0/single-tenant");
+    let block = std::fs::read_dir(&tenant).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(block.join("data.parquet")).unwrap();
+    // What an interrupted writer left behind goes.
+    let half = tenant.join("11111111-1111-4111-8111-111111111111");
+    std::fs::create_dir(&half).unwrap();
+    std::fs::write(half.join("data.parquet"), "half").unwrap();
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        life.sees(3).await;
+        assert_eq!(life.found(1..=3).await, [1, 1, 1]);
+        assert_eq!(life.spans().await, 3);
+        assert!(!half.exists() && !block.exists());
+        life.stop().await;
+    });
+}
+
+#[test]
+fn a_poison_record_is_set_aside_and_the_rest_goes_on() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let life = Life::start_at(dir.path(), &kafka, lazy(), Arc::new(SystemClock), poison(1));
+        kafka.write([1, 2]).await;
+        kafka.append(Record { value: bytes::Bytes::from_static(b"\xff\xff\xff"), ..record(3) }).await;
+        kafka.write([4]).await;
+        while life.observed().await["next_offset"] != 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(life.found([1, 2, 4]).await, [1, 0, 1]);
+        let observed = life.observed().await;
+        let aside = observed["quarantined"].as_array().unwrap();
+        assert_eq!(aside.len(), 2, "{observed}");
+        assert!(aside[0].to_string().contains("panicked twice"), "{observed}");
+        life.shows("tempo_live_store_records_dropped_total{tenant=\"single-tenant\",reason=\"decoding_failed\"} 1");
+        life.stop().await;
+    });
+}
+
+#[test]
+fn what_retention_took_before_it_was_read_is_counted_and_named() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write([1]).await;
+        life.sees(1).await;
+        // The read that is on its way ends with what is there first.
+        kafka.gate.hold(true);
+        kafka.write([2]).await;
+        life.sees(2).await;
+        kafka.write([3, 4, 5]).await;
+        kafka.gate.log.reclaim(PARTITION, Offset(4)).await.unwrap();
+        kafka.gate.hold(false);
+        life.sees(3).await;
+        let (parts, coverage) = life.find(5).await;
+        assert_eq!((parts, coverage.read), (1, 0));
+        assert_eq!(coverage.skipped[0].reason, "its log removed offsets 2 to 3 before they were read here");
+        life.shows("vivace_live_store_lost_records_total 2");
+        assert_eq!(life.search().await.unwrap().0, ["span 1", "span 2", "span 5"], "waiting brings nothing back");
+        life.stop().await;
+    });
+}
+
+#[test]
+fn while_the_log_is_away_the_disk_answers_and_says_what_is_not_known() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write([1]).await;
+        life.sees(1).await;
+        life.stop().await;
+    });
+    run(async {
+        kafka.write([2]).await;
+        kafka.away.store(2, Ordering::SeqCst);
+        let clock = FakeClock::at(SystemClock.unix());
+        let mut life = Life::start_at(dir.path(), &kafka, lazy(), Arc::new(clock.clone()), |_| ());
+        let (parts, coverage) = life.find(1).await;
+        assert_eq!((parts, coverage.read), (1, 0));
+        assert!(coverage.skipped[0].reason.contains("has not answered"), "{coverage:?}");
+        while kafka.away.load(Ordering::SeqCst) > 0 || life.observed().await["reads_the_log"] != true {
+            clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+        life.sees(1).await;
+        assert_eq!(life.found(1..=2).await, [1, 1]);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn a_topic_made_anew_is_followed_and_what_came_from_the_old_one_stays() {
+    let (dir, mut kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write([1, 2]).await;
+        life.sees(2).await;
+        life.stop().await;
+    });
+    let fresh = MemoryLog::new(LogId::from_random([9; 16]), Budget::new(1 << 30, LONG));
+    kafka.gate = Gate::new(fresh);
+    kafka.committed.0.send_replace(None);
+    run(async {
+        let mut life = Life::start(dir.path(), &kafka, lazy());
+        kafka.write([3]).await;
+        life.sees(1).await;
+        assert_eq!(life.found(1..=3).await, [1, 1, 1]);
+        // It happens again, while it runs: the reader says so, and the log is reached anew.
+        let (expected, found) = (kafka.gate.id(), kafka.gate.id());
+        let replaced = LogError::TopicReplaced { topic: "traces".into(), expected, found };
+        kafka.gate.errors.lock().push_back(replaced);
+        kafka.write([4, 5]).await;
+        life.sees(3).await;
+        assert_eq!(life.found(1..=5).await, [1, 1, 1, 1, 1]);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn a_local_block_goes_when_its_time_is_over_from_answers_first() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    let tenant = dir.path().join("blocks/0/single-tenant");
+    let blocks = || std::fs::read_dir(&tenant).map_or(0, Iterator::count);
+    run(async {
+        let clock = FakeClock::at(SystemClock.unix());
+        let mut life = Life::start_at(dir.path(), &kafka, eager(), Arc::new(clock.clone()), |_| ());
+        kafka.write([1]).await;
+        life.sees(1).await;
+        kafka.committed.reaches(1).await;
+        assert_eq!((life.found([1]).await, blocks()), (vec![1], 1));
+        clock.advance(Duration::from_secs(20 * 60 + 1));
+        while life.observed().await["local_blocks"] != 0 {
+            tokio::task::yield_now().await;
+        }
+        let (parts, _) = life.find(1).await;
+        assert_eq!((parts, blocks()), (0, 1), "who reads it may finish");
+        life.shows("tempo_live_store_blocks_cleared_total{block_type=\"complete\"} 1");
+        while blocks() > 0 {
+            clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+        life.stop().await;
+    });
+}

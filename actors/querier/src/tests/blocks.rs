@@ -1,0 +1,157 @@
+//! Jobs on blocks that are really there.
+
+use std::path::Path;
+
+use prost::Message;
+use uuid::Uuid;
+use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
+use vivace_protocol::tempopb::Trace;
+use vivace_protocol::vivace::find_trace_request::From;
+use vivace_storage::{BlockKey, BlockOpener, BlockSpec, BlockWriter, DedicatedColumns};
+
+use super::*;
+
+const TENANT: &str = "a";
+
+/// A part of trace `n`: one span with this id.
+fn part(n: u8, span: u8, name_bytes: usize) -> bytes::Bytes {
+    let span = Span {
+        trace_id: vec![n; 16],
+        span_id: vec![span; 8],
+        name: "n".repeat(name_bytes),
+        start_time_unix_nano: 1_000,
+        end_time_unix_nano: 2_000,
+        ..Span::default()
+    };
+    let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+    let spans = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+    Trace { resource_spans: vec![spans] }.encode_to_vec().into()
+}
+
+async fn store(bucket: &Path, id: Uuid, traces: &[(u8, Vec<bytes::Bytes>)]) {
+    let mut writer = BlockWriter::new(BlockSpec::new(TENANT, id, DedicatedColumns(Vec::new()))).unwrap();
+    for (n, parts) in traces {
+        assert!(writer.add_trace([*n; 16], parts).unwrap().leftover.is_empty());
+    }
+    Backend::local(bucket).unwrap().put_block(&writer.finish().unwrap()).await.unwrap();
+}
+
+/// A querier over a bucket as it is now, without recent data.
+fn querier(bucket: &Path) -> (Supervisor, Querier) {
+    let root = Supervisor::root("root", Arc::new(SystemClock), Placement::Here);
+    let live = super::echo(&root);
+    let backend = Backend::local(bucket).unwrap();
+    let (plan, _news) = Plan::new(Setup {
+        config: Config::default(),
+        poll_period: LONG,
+        backend: backend.clone(),
+        opener: Arc::new(BlockOpener::new(backend, tokio::runtime::Handle::current())),
+        compute: Compute::inline(),
+        metrics: Registry::new(),
+    });
+    let querier = plan.add(&root, live, Placement::Here);
+    root.start();
+    (root, querier)
+}
+
+fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+/// The pieces of a trace with the sum of what was said of them.
+async fn find(querier: &Querier, request: FindTraceRequest) -> (Vec<bytes::Bytes>, Coverage, u64) {
+    let mut batches = querier.find.call(request, LONG).await.unwrap();
+    let (mut parts, mut coverage, mut inspected) = (Vec::new(), Coverage::default(), 0);
+    while let Some(batch) = batches.next().await {
+        let batch = batch.unwrap();
+        let told = batch.coverage.unwrap_or_default();
+        (coverage.total, coverage.read) = (coverage.total + told.total, coverage.read + told.read);
+        coverage.skipped.extend(told.skipped);
+        inspected += batch.inspected_bytes;
+        parts.extend(batch.parts);
+    }
+    (parts, coverage, inspected)
+}
+
+fn in_blocks(n: u8) -> FindTraceRequest {
+    FindTraceRequest {
+        tenant: TENANT.to_owned(),
+        trace_id: vec![n; 16],
+        from: From::Blocks.into(),
+        ..FindTraceRequest::default()
+    }
+}
+
+#[actix::test]
+async fn the_pieces_of_a_trace_come_from_every_block_that_has_some_large_ones_in_parts() {
+    let bucket = tempfile::tempdir().unwrap();
+    // Nine MiB in one block, a span in another, nothing in the third.
+    let large: Vec<_> = (1..10).map(|span| part(7, span, 1 << 20)).collect();
+    store(bucket.path(), id(1), &[(7, large)]).await;
+    store(bucket.path(), id(2), &[(7, vec![part(7, 20, 10)]), (8, vec![part(8, 1, 10)])]).await;
+    store(bucket.path(), id(3), &[(9, vec![part(9, 1, 10)])]).await;
+    let (root, querier) = querier(bucket.path());
+    let (parts, coverage, inspected) = find(&querier, in_blocks(7)).await;
+    assert_eq!((coverage.total, coverage.read, coverage.skipped.len()), (3, 3, 0));
+    assert!(parts.len() >= 4 && parts.iter().all(|part| part.len() <= 5 << 20), "{}", parts.len());
+    let combined = vivace_protocol::combine::Combine::default().parts(&parts).unwrap();
+    assert_eq!(combined.span_count, 10);
+    assert!((9 << 20..10 << 20).contains(&inspected), "{inspected}");
+
+    let shard = FindTraceRequest {
+        block_start: id(2).as_bytes().to_vec(),
+        block_end: id(3).as_bytes().to_vec(),
+        ..in_blocks(7)
+    };
+    let (parts, coverage, _) = find(&querier, shard).await;
+    assert_eq!((parts.len(), coverage.total, coverage.read), (1, 2, 2));
+
+    let (parts, coverage, _) = find(&querier, FindTraceRequest { from: From::Everything.into(), ..in_blocks(8) }).await;
+    // The live-store of these tests gives back what it was asked, twice.
+    assert_eq!((parts.len(), coverage.total, coverage.read), (3, 4, 4));
+    root.drain(LONG).await;
+}
+
+#[actix::test]
+async fn a_block_that_cannot_be_read_is_missing_and_the_others_are_not() {
+    let bucket = tempfile::tempdir().unwrap();
+    store(bucket.path(), id(1), &[(7, vec![part(7, 1, 10)])]).await;
+    store(bucket.path(), id(2), &[(7, vec![part(7, 2, 10)])]).await;
+    std::fs::write(bucket.path().join(TENANT).join(id(2).to_string()).join("data.parquet"), b"PAR1").unwrap();
+    let (root, querier) = querier(bucket.path());
+    let (parts, coverage, _) = find(&querier, in_blocks(7)).await;
+    assert_eq!((parts.len(), coverage.total, coverage.read, coverage.skipped.len()), (1, 2, 1, 1));
+    assert_eq!(coverage.skipped[0].what, format!("block {}", id(2)));
+    root.drain(LONG).await;
+}
+
+#[actix::test]
+async fn a_job_may_name_blocks_that_this_querier_has_not_heard_of() {
+    let bucket = tempfile::tempdir().unwrap();
+    store(bucket.path(), id(1), &[(7, vec![part(7, 1, 10)])]).await;
+    let (root, querier) = querier(bucket.path());
+    // The list is polled before anything is answered; these come later, and the next poll is far.
+    querier.blocks.call(BlockListRequest { tenant: TENANT.to_owned(), known_version: 0 }, LONG).await.unwrap();
+    store(bucket.path(), id(2), &[(8, vec![part(8, 1, 10)])]).await;
+    store(bucket.path(), id(3), &[(9, vec![part(9, 1, 10)])]).await;
+    Backend::local(bucket.path()).unwrap().mark_compacted(&BlockKey::new(TENANT, id(3))).await.unwrap();
+    let job = SearchJob {
+        tenant: TENANT.to_owned(),
+        query: "{}".to_owned(),
+        limit: 10,
+        spans_per_span_set: 1,
+        block_ids: [1, 2, 3, 4].map(|n| id(n).to_string()).into(),
+        ..SearchJob::default()
+    };
+    let batches: Vec<_> = querier.search.call(job, LONG).await.unwrap().collect().await;
+    let (mut found, mut read, mut skipped) = (0, 0, Vec::new());
+    for batch in batches.into_iter().map(Result::unwrap) {
+        found += batch.traces.len();
+        let coverage = batch.coverage.unwrap_or_default();
+        read += coverage.read;
+        skipped.extend(coverage.skipped.into_iter().map(|skipped| format!("{}: {}", skipped.what, skipped.reason)));
+    }
+    assert_eq!((found, read), (3, 3));
+    assert_eq!(skipped, [format!("block {}: it is no longer in the store", id(4))]);
+    root.drain(LONG).await;
+}

@@ -1,0 +1,12 @@
+//! Gossip and rings of real processes in network namespaces: hosts with IPv4 and IPv6 addresses of their own, whose network fails
+//! as real networks do. Needs root, iproute2 and nftables.
+
+mod cost;
+mod families;
+mod faults;
+mod lab;
+mod live_stores;
+mod member;
+mod names;
+mod survival;
+mod verdicts;

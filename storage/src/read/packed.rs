@@ -1,0 +1,153 @@
+//! Integers of a page: as they were decoded, or in as few bytes each as their range needs where they are kept.
+
+use std::ops::Range;
+
+use vivace_traceql::Bitmap;
+
+/// See the module. Each value is `base` plus what is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Packed {
+    base: i64,
+    stored: Stored,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stored {
+    Bytes(Vec<u8>),
+    Shorts(Vec<u16>),
+    Words(Vec<u32>),
+    Wide(Vec<i64>),
+}
+
+impl From<Vec<i64>> for Packed {
+    fn from(values: Vec<i64>) -> Self {
+        Self { base: 0, stored: Stored::Wide(values) }
+    }
+}
+
+impl From<Vec<u32>> for Packed {
+    fn from(values: Vec<u32>) -> Self {
+        Self { base: 0, stored: Stored::Words(values) }
+    }
+}
+
+impl Packed {
+    pub(crate) fn len(&self) -> usize {
+        match &self.stored {
+            Stored::Bytes(values) => values.len(),
+            Stored::Shorts(values) => values.len(),
+            Stored::Words(values) => values.len(),
+            Stored::Wide(values) => values.len(),
+        }
+    }
+
+    /// Memory held.
+    pub(crate) fn memory(&self) -> usize {
+        match &self.stored {
+            Stored::Bytes(values) => values.len(),
+            Stored::Shorts(values) => values.len() * 2,
+            Stored::Words(values) => values.len() * 4,
+            Stored::Wide(values) => values.len() * 8,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<i64> {
+        let stored = match &self.stored {
+            Stored::Bytes(values) => i64::from(*values.get(index)?),
+            Stored::Shorts(values) => i64::from(*values.get(index)?),
+            Stored::Words(values) => i64::from(*values.get(index)?),
+            Stored::Wide(values) => *values.get(index)?,
+        };
+        Some(self.base.wrapping_add(stored))
+    }
+
+    /// A number of a dictionary entry.
+    #[inline]
+    pub(crate) fn id(&self, index: usize) -> Option<u32> {
+        self.get(index).and_then(|id| u32::try_from(id).ok())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = i64> + '_ {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Appends the values of `range`, which is cut at the end.
+    pub(crate) fn extend(&self, range: Range<usize>, out: &mut Vec<i64>) {
+        let range = self.within(range);
+        let base = self.base;
+        match &self.stored {
+            Stored::Bytes(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
+            Stored::Shorts(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
+            Stored::Words(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
+            Stored::Wide(values) => out.extend(values[range].iter().map(|value| base.wrapping_add(*value))),
+        }
+    }
+
+    /// Which values of `range`, which is cut at the end, pass a test.
+    pub(crate) fn test(&self, range: Range<usize>, mut passes: impl FnMut(i64) -> bool) -> Bitmap {
+        let range = self.within(range);
+        let base = self.base;
+        match &self.stored {
+            Stored::Bytes(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
+            Stored::Shorts(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
+            Stored::Words(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
+            Stored::Wide(values) => Bitmap::from_slice(&values[range], |value| passes(base.wrapping_add(*value))),
+        }
+    }
+
+    fn within(&self, range: Range<usize>) -> Range<usize> {
+        let end = range.end.min(self.len());
+        range.start.min(end)..end
+    }
+
+    /// The same values in the smallest form.
+    pub(crate) fn pack(self) -> Self {
+        let (low, high) =
+            self.iter().fold((i64::MAX, i64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        let Some(spread) = high.checked_sub(low) else { return self };
+        // Small numbers stay as they are, so that an offset is all that is stored and nothing can overflow.
+        let offset = |value: i64| value.wrapping_sub(low).cast_unsigned();
+        let form = if spread <= i64::from(u8::MAX) {
+            Stored::Bytes(self.iter().map(|value| u8::try_from(offset(value)).unwrap_or(u8::MAX)).collect())
+        } else if spread <= i64::from(u16::MAX) {
+            Stored::Shorts(self.iter().map(|value| u16::try_from(offset(value)).unwrap_or(u16::MAX)).collect())
+        } else if spread <= i64::from(u32::MAX) {
+            Stored::Words(self.iter().map(|value| u32::try_from(offset(value)).unwrap_or(u32::MAX)).collect())
+        } else {
+            return self;
+        };
+        Self { base: low, stored: form }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn packed_values_are_the_same_values(
+            low in prop_oneof![Just(0), Just(i64::MIN), Just(-3), Just(i64::MAX - 300)],
+            spread in prop_oneof![Just(1u64), Just(200), Just(60_000), Just(u64::from(u32::MAX)), Just(u64::MAX)],
+            parts in prop::collection::vec(any::<u64>(), 0..50),
+            start in 0usize..60,
+            len in 0usize..60,
+        ) {
+            let values: Vec<i64> = parts.iter().map(|part| low.saturating_add_unsigned(part % spread)).collect();
+            let plain = Packed::from(values.clone());
+            let packed = plain.clone().pack();
+            prop_assert!(packed.memory() <= plain.memory());
+            prop_assert_eq!(packed.iter().collect::<Vec<_>>(), values.clone());
+            let cut = &values[start.min(values.len())..(start + len).min(values.len()).max(start.min(values.len()))];
+            let mut out = Vec::new();
+            packed.extend(start..start + len, &mut out);
+            prop_assert_eq!(&out, cut);
+            let passing = packed.test(start..start + len, |value| value % 2 == 0);
+            prop_assert_eq!(passing.ones_iter().count(), cut.iter().filter(|value| **value % 2 == 0).count());
+            prop_assert_eq!(packed.get(values.len()), None);
+        }
+    }
+}

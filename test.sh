@@ -193,7 +193,7 @@ stage build 4 build
 stage unit 7 unit
 stage process 9 process
 stage sdk 1 sdk
-stage k8s 2 k8s
+stage k8s 1 k8s
 
 echo "=== times"
 printf '%s\n' "${times[@]}"

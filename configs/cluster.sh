@@ -40,18 +40,25 @@ die() {
   exit 1
 }
 
+began() { # process id; when it began, in the kernel's ticks; nothing if it is gone
+  local stat
+  stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+  # Behind the program's name, which may hold anything, the 20th field.
+  cut -d ' ' -f 20 <<<"${stat##*) }"
+}
+
 pid_of() { # name; nothing if it does not run
-  local pid
-  pid=$(cat "$data/$1.pid" 2>/dev/null) || return 0
+  local pid ticks
+  read -r pid ticks 2>/dev/null <"$data/$1.pid" || return 0
   # The number may belong to somebody else by now.
-  if grep -qsz vivace "/proc/$pid/cmdline" 2>/dev/null; then echo "$pid"; fi
+  if [ -n "$ticks" ] && [ "$(began "$pid")" = "$ticks" ]; then echo "$pid"; fi
 }
 
 launch() { # name, command...
   local name=$1
   shift
   nohup "$@" >>"$data/$name.log" 2>&1 </dev/null &
-  echo $! >"$data/$name.pid"
+  echo "$! $(began $!)" >"$data/$name.pid"
 }
 
 start_role() { # name role number

@@ -263,7 +263,7 @@ impl Running {
     }
 
     /// The options that it was started with. Started again with the same, it has the same topics, records and offsets; its
-    /// ports are new unless [`Options::listen`] names them.
+    /// ports are new unless the options name them.
     #[must_use]
     pub fn options(&self) -> &Options {
         &self.broker.options

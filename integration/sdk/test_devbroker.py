@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import threading
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -68,7 +69,7 @@ def produce(broker, numbers, **settings):
 
 
 def read(consumer, count):
-    """So many records; the group's offsets are committed behind them."""
+    """So many records, or more."""
     found = []
     while len(found) < count:
         for records in consumer.poll(timeout_ms=1000).values():
@@ -117,16 +118,27 @@ def test_records_offsets_and_groups_over_a_crash(broker):
     admin = KafkaAdminClient(bootstrap_servers=broker.address)
     check_lag(admin, partitions, lag=3)
     assert "readers" in str(admin.list_groups())
-    first, second = KafkaConsumer("t", **settings), KafkaConsumer("t", **settings)
+    # Two members at once, each polled by a thread of its own; every record comes to one of them.
     found = []
-    # Both members of the group must be polled for it to settle; each record comes to one of them.
-    while len(found) < 9:
-        for consumer in (first, second):
-            for records in consumer.poll(timeout_ms=100).values():
+    members = [KafkaConsumer("t", heartbeat_interval_ms=200, session_timeout_ms=6000, **settings) for _ in range(2)]
+
+    def follow(member):
+        while len(found) < 9 or not settled():
+            for records in member.poll(timeout_ms=1000).values():
                 found.extend(records)
-    assert sorted(int(record.key) for record in found) == list(range(RECORDS, RECORDS + 9))
-    first.close()
-    second.close()
+
+    def settled():
+        return sum(len(member.assignment()) for member in members) == PARTITIONS and all(m.assignment() for m in members)
+
+    threads = [threading.Thread(target=follow, args=(member,), daemon=True) for member in members]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert sorted({int(record.key) for record in found}) == list(range(RECORDS, RECORDS + 9))
+    assert settled(), [member.assignment() for member in members]
+    for member in members:
+        member.close()
     admin.close()
 
 

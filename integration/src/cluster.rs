@@ -1,10 +1,11 @@
 //! A cluster of separate processes on one machine: the development broker and one process for each role.
 //!
-//! Every process has an address of its own out of 127.0.0.0/8, as hosts have, so that all of them listen on the usual ports,
-//! come back on them after a restart, and no port is guessed. The addresses follow from the test's process id.
+//! Every process has an address of its own out of 127.0.0.0/8, as hosts have, so that all of them listen on the same ports and
+//! come back on them after a restart. The addresses follow from the test's process id; the ports are the usual ones moved by a
+//! distance at which nobody on this machine listens on all addresses.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -23,11 +24,21 @@ pub const BROKER: &str = "broker";
 /// A topic of its own name for every cluster.
 const TOPIC: &str = "vivace-traces";
 
+/// The usual ports.
+const HTTP: u16 = 3200;
+const GRPC: u16 = 9095;
+const GOSSIP: u16 = 7946;
+const OTLP_GRPC: u16 = 4317;
+const OTLP_HTTP: u16 = 4318;
+const KAFKA: u16 = 9092;
+
 /// The cluster.
 #[derive(Debug)]
 pub struct Cluster {
     dir: PathBuf,
     base: Ipv4Addr,
+    /// What is added to the usual ports.
+    distance: u16,
     partitions: u8,
     members: BTreeMap<String, Member>,
 }
@@ -46,7 +57,7 @@ impl Cluster {
     /// A cluster without members, whose files lie below `dir`.
     ///
     /// # Panics
-    /// A test process has more clusters than addresses.
+    /// A test process has more clusters than addresses, or other programs take the ports at every distance that is tried.
     #[must_use]
     pub fn new(dir: &Path, partitions: u8) -> Self {
         static CLUSTERS: AtomicU8 = AtomicU8::new(0);
@@ -55,7 +66,8 @@ impl Cluster {
         let octet = |value: u32| u8::try_from(1 + value % 250).unwrap_or(1);
         let pid = std::process::id();
         let base = Ipv4Addr::new(127, octet(pid / 250), octet(pid), 1 + number * HOSTS);
-        let mut cluster = Self { dir: dir.to_owned(), base, partitions, members: BTreeMap::new() };
+        let distance = distance(base).expect("some of the distances is free");
+        let mut cluster = Self { dir: dir.to_owned(), base, distance, partitions, members: BTreeMap::new() };
         cluster.add(BROKER, "devbroker", json!({}));
         cluster
     }
@@ -141,25 +153,24 @@ impl Cluster {
     /// Where it serves HTTP.
     #[must_use]
     pub fn http(&self, name: &str) -> SocketAddr {
-        self.at(name, 3200)
+        self.at(name, HTTP)
     }
 
     /// Where it serves gRPC.
     #[must_use]
     pub fn grpc(&self, name: &str) -> SocketAddr {
-        self.at(name, 9095)
+        self.at(name, GRPC)
     }
 
     /// Where a distributor takes OTLP over HTTP.
     #[must_use]
     pub fn otlp_http(&self, name: &str) -> SocketAddr {
-        self.at(name, 4318)
+        self.at(name, OTLP_HTTP)
     }
 
-    /// A port at its address.
-    #[must_use]
-    pub fn at(&self, name: &str, port: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.member(name).host), port)
+    /// A usual port at its address, moved as all of them are.
+    fn at(&self, name: &str, usual: u16) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.member(name).host), usual + self.distance)
     }
 
     /// What every process is told; one file serves all roles.
@@ -171,21 +182,24 @@ impl Cluster {
         let frontends = self.named("query-frontend");
         let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok()).unwrap_or(0);
         let frontend = frontends.iter().cycle().nth(number).map_or(String::new(), |name| self.grpc(name).to_string());
-        // Everybody knows two others, as a headless service would name them: the last can be away.
+        // Whoever gossips, as a headless service would name them; some of them may be away.
         let seeds: Vec<String> = ["live-store", "distributor", "querier"]
             .iter()
             .flat_map(|role| self.named(role))
-            .map(|name| self.at(&name, 7946).to_string())
+            .map(|name| self.at(&name, GOSSIP).to_string())
             .collect();
         let mut settings = json!({
             "server": {
-                "http_listen_address": host, "http_listen_port": 3200,
-                "grpc_listen_address": host, "grpc_listen_port": 9095,
+                "http_listen_address": host, "http_listen_port": self.at(name, HTTP).port(),
+                "grpc_listen_address": host, "grpc_listen_port": self.at(name, GRPC).port(),
             },
-            "memberlist": { "node_name": name, "bind_addr": [host], "join_members": seeds },
-            "ingest": { "kafka": { "address": self.at(BROKER, 9092).to_string(), "topic": TOPIC } },
+            "memberlist": {
+                "node_name": name, "bind_addr": [host], "bind_port": self.at(name, GOSSIP).port(), "join_members": seeds,
+            },
+            "ingest": { "kafka": { "address": self.at(BROKER, KAFKA).to_string(), "topic": TOPIC } },
             "distributor": { "receivers": { "otlp": { "protocols": {
-                "grpc": { "endpoint": format!("{host}:4317") }, "http": { "endpoint": format!("{host}:4318") },
+                "grpc": { "endpoint": self.at(name, OTLP_GRPC).to_string() },
+                "http": { "endpoint": self.at(name, OTLP_HTTP).to_string() },
             } } } },
             "live_store": {
                 "ring": { "instance_id": name, "instance_addr": host },
@@ -219,7 +233,7 @@ impl Cluster {
         command.current_dir(&dir);
         let member = self.member(name);
         if name == BROKER {
-            let listen = format!("-listen={}", self.at(name, 9092));
+            let listen = format!("-listen={}", self.at(name, KAFKA));
             command.args(["devbroker", &listen, &format!("-data={}", dir.display())]);
             command.arg(format!("-topic={TOPIC}:{}", self.partitions));
         } else {
@@ -368,6 +382,13 @@ impl Cluster {
     }
 }
 
+/// A distance at which all ports are free at `host`: below those that the system gives to clients.
+fn distance(host: Ipv4Addr) -> Option<u16> {
+    let is_free = |port: u16| TcpListener::bind((host, port)).is_ok();
+    let ports = [HTTP, GRPC, GOSSIP, OTLP_GRPC, OTLP_HTTP, KAFKA];
+    (10_000..20_000).step_by(500).find(|distance| ports.iter().all(|port| is_free(port + distance)))
+}
+
 /// Puts `over` into `settings`: sections are merged, everything else is replaced.
 fn merge(settings: &mut Value, over: &Value) {
     match (settings, over) {
@@ -396,6 +417,6 @@ mod tests {
         assert_eq!(hosts.len(), 9);
         let settings = cluster.settings("more");
         assert_eq!((&settings["server"]["grpc_listen_port"], &settings["target"]), (&json!(1), &json!("x")));
-        assert_eq!(settings["server"]["http_listen_port"], 3200, "what is not named stays");
+        assert_eq!(settings["server"]["http_listen_port"], cluster.http("more").port(), "what is not named stays");
     }
 }

@@ -123,6 +123,7 @@ class Cluster:
         environment = self.rendered.environment(container, name)
         nameserver = self.addresses["client"][0]
         search = f"search {DOMAIN} svc.cluster.local cluster.local\nnameserver {nameserver}\noptions ndots:5\n"
+        disks = []
         files = {"/etc/resolv.conf": search, "/etc/hosts": "127.0.0.1 localhost\n::1 localhost\n"}
         volumes = {volume["name"]: volume for volume in pod(workload).get("volumes", [])}
         for mount in container["volumeMounts"]:
@@ -133,15 +134,20 @@ class Cluster:
             if "secret" in volume:
                 made = self.secrets[volume["secret"]["secretName"]]
             files |= {f"{mount['mountPath']}/{file}": text for file, text in made.items()}
-        self._run(name, container["args"], environment, files)
+            if not mount.get("readOnly"):
+                disks.append(mount["mountPath"])
+        self._run(name, container["args"], environment, files, disks)
 
-    def _run(self, name, arguments, environment, files):
+    def _run(self, name, arguments, environment, files, disks):
         """The binary in a root of its own, in the network of the pod. Its disk stays when it is started again."""
         root = self.folder / name / "root"
         if not root.exists():
             image(root, self.folder / "vivace")
             (root / BLOCKS.lstrip("/")).mkdir()
             (root / "proc").mkdir()
+            # Everything else belongs to root, so it is as good as read-only.
+            for disk in disks:
+                os.chown(root / disk.lstrip("/"), USER, USER)
             for path, text in files.items():
                 file = root / path.lstrip("/")
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -247,4 +253,3 @@ def image(folder, kept):
     (folder / "usr/bin/vivace").hardlink_to(kept)
     for made in ("etc/vivace", "var/tempo"):
         (folder / made).mkdir(parents=True)
-    os.chown(folder / "var/tempo", USER, USER)

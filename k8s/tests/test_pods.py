@@ -1,6 +1,7 @@
 """The pods of the manifests run: rendered, started with what their manifests give them, and asked as clients would."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,8 @@ from cluster import Cluster
 from manifests import ROOT, Manifests, overlay, ports, role, vivace
 
 pytestmark = pytest.mark.usefixtures("root")
+# About ten seconds each: one cluster and TLS always, the others in the long form.
+LONG = pytest.mark.skipif("VIVACE_LONG" not in os.environ, reason="long form: VIVACE_LONG=1")
 TRACE = "5b8efff798038103d269b633813fc60c"
 
 
@@ -92,9 +95,9 @@ def told(cluster, pod):
 
 
 @pytest.mark.parametrize("family,families,proxy", [
-    ("ipv4", [4], "nginx"),
+    pytest.param("ipv4", [4], "nginx", marks=LONG),
     ("ipv6", [6], "envoy"),
-    ("dual-stack", [4, 6], "traefik"),
+    pytest.param("dual-stack", [4, 6], "traefik", marks=LONG),
 ])
 def test_a_cluster_of_pods_finds_itself_and_answers_through_its_proxies(tmp_path, family, families, proxy):
     rendered = rendered_with(tmp_path, [family, f"sidecar-{proxy}"])
@@ -175,6 +178,7 @@ def test_a_cluster_of_pods_under_tls(tmp_path):
         assert set(cluster.stop().values()) == {0}, cluster.logs()
 
 
+@LONG
 def test_answers_stay_whole_while_a_zone_is_away(tmp_path):
     rendered = rendered_with(tmp_path, ["dual-stack"], "overlays/zones")
     with Cluster(rendered, [4, 6]) as cluster:

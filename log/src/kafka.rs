@@ -100,7 +100,8 @@ pub struct KafkaLog {
     brokers: Arc<Brokers>,
     identity: Arc<Identity>,
     budget: Budget,
-    session: u64,
+    /// Draws the session of each lane.
+    sessions: Mutex<Rng>,
     consumption: Arc<Consumption>,
     runtime: Handle,
     lanes: Mutex<Lanes>,
@@ -135,7 +136,7 @@ impl KafkaLog {
         for notice in Settings::notices(config) {
             tracing::warn!("{notice}");
         }
-        let session = rng.next();
+        let sessions = Mutex::new(rng.fork());
         let brokers = Arc::new(Brokers::new(settings, clock, rng, Metrics::new(&registry, role)));
         let opening = Arc::clone(&brokers);
         let topic = on(&runtime, async move { open(&opening).await }).await?;
@@ -155,7 +156,7 @@ impl KafkaLog {
             brokers,
             identity,
             budget,
-            session,
+            sessions,
             consumption,
             runtime,
             lanes: Mutex::default(),
@@ -310,15 +311,19 @@ impl Log for KafkaLog {
             self.brokers.metrics.refused("cancelled-before-producing", 1);
             return Box::pin(std::future::ready(Err(Error::Closed)));
         }
-        let sender = lanes.senders.entry(partition).or_insert_with(|| {
+        // A lane ends before its queue is closed only if it panics; the next one is another session, since its numbers begin anew.
+        let sender = lanes.senders.get(&partition).filter(|sender| !sender.is_closed()).cloned();
+        let sender = sender.unwrap_or_else(|| {
             let (sender, queue) = unbounded_channel();
             let (brokers, identity) = (Arc::clone(&self.brokers), Arc::clone(&self.identity));
-            let lane = Lane::new(partition, brokers, self.budget.clone(), identity, self.session);
+            let session = self.sessions.lock().next();
+            let lane = Lane::new(partition, brokers, self.budget.clone(), identity, session);
             self.tasks.spawn_on(lane.run(queue), &self.runtime);
+            lanes.senders.insert(partition, sender.clone());
             sender
         });
         self.brokers.metrics.queued(&self.budget);
-        // A lane ends only after its queue was closed, or with its runtime: then the reply's other end is gone as well.
+        // A lane that is gone has dropped the other end of the reply as well.
         drop(sender.send(queued));
         drop(lanes);
         Box::pin(async move { answer.await.unwrap_or(Err(Error::Closed)) })

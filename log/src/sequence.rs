@@ -11,7 +11,7 @@ use crate::record::{Header, Record};
 /// partition, so a lower number behind a higher one is always a copy, or a record that was refused to its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sequence {
-    /// Drawn at random when a producer starts.
+    /// Drawn at random when a producer of a partition starts.
     pub session: u64,
     /// From 1.
     pub number: u64,

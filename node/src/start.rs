@@ -205,7 +205,8 @@ fn probe(url: &str) -> std::io::Result<u16> {
 
 /// Asks on a connection; the status of the answer.
 fn answered(mut stream: impl Read + Write, host: &str, path: &str) -> std::io::Result<u16> {
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut answer = Vec::new();
     stream.take(64).read_to_end(&mut answer)?;

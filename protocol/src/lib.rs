@@ -19,6 +19,7 @@ mod ids;
 pub mod json;
 pub mod push_bytes;
 mod rpc_status;
+mod search_batch;
 pub mod service;
 pub mod slicer;
 pub mod trace_walk;

@@ -170,7 +170,9 @@ impl Linking {
         let (address, server) = expose(links.router()).await?;
         let mut workers = Vec::new();
         for at in 0..count {
-            let link = LinkTo { peer: peer(&address)?, name: format!("worker-{at}"), answers: router.answers() };
+            // Each as if it were a process of its own.
+            let (name, process) = (format!("worker-{at}"), u64::try_from(at)?);
+            let link = LinkTo { peer: peer(&address)?, name, process, answers: router.answers() };
             // How it ends is seen by the other side.
             workers.push(tokio::spawn(async move { drop(link.serve(CancellationToken::new()).await) }));
         }

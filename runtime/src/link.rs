@@ -9,7 +9,8 @@
 //!
 //! A link carries one call at a time, so HTTP/2's flow control of the stream is that of the call. A call whose asker is gone
 //! is cancelled at the other side, and the link is free again once that has said so. Both sides tell that they are alive every
-//! few seconds; a link that is silent is given up, and its call ends with UNAVAILABLE, which a retry takes elsewhere.
+//! few seconds; a link that is silent is given up, and its call ends with UNAVAILABLE, which a retry takes elsewhere: when a link
+//! breaks under a call, the other links of the same process are asked for a sign of life before they get another one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use futures::StreamExt;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::server::Grpc;
@@ -61,6 +62,8 @@ struct Inner {
     connected: watch::Sender<usize>,
     serial: AtomicU64,
     closed: CancellationToken,
+    /// Processes of which a link has broken under a call.
+    broken: broadcast::Sender<u64>,
 }
 
 /// A question on its way to a free link.
@@ -98,6 +101,7 @@ impl Links {
             connected: watch::Sender::new(0),
             serial: AtomicU64::new(0),
             closed: CancellationToken::new(),
+            broken: broadcast::Sender::new(64),
         }))
     }
 

@@ -284,18 +284,7 @@ impl Backend {
             tracing::info!(store = &*remote.description, "object store answers");
             return Ok(());
         };
-        let remedy = match &source {
-            object_store::Error::NotFound { .. } => {
-                "create the bucket, or correct `bucket`, `endpoint` or `forcepathstyle`"
-            }
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                "check the credentials and what they may do: listing, reading, writing and deleting are needed"
-            }
-            _ => {
-                "check `endpoint`, `region` and `insecure`, that the server can be reached from here, and that the credentials \
-                 can be had"
-            }
-        };
+        let remedy = s3::remedy(&source);
         Err(Error::Start {
             section: remote.section,
             store: Arc::clone(&remote.description),

@@ -6,6 +6,7 @@
 //! marked only after the output exists, so until then nothing is lost, and a crash between leaves duplicates that queries
 //! and the next merge remove by span identity.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlocksReplaced, BlocksReplacedReply};
+use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::{Clock, Compute, Cx, Deadline, Endpoint, Failure, Part};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockOpener, BlockSpec, CompactSpec, Place, RetentionRules, SelectRules,
-    TenantIndex, Timestamp, compact, expired, select,
+    Backend, BlockKey, BlockMeta, BlockOpener, BlockSpec, CompactError, CompactSpec, FinishedBlock, Place,
+    RetentionRules, SelectRules, TenantIndex, Timestamp, compact, expired, select,
 };
 
 use crate::config::Config;
@@ -49,7 +50,12 @@ pub(crate) struct Parts {
     pub(crate) replaced: Endpoint<BlocksReplaced, BlocksReplacedReply>,
     pub(crate) compute: Compute,
     pub(crate) metrics: Metrics,
+    /// Blocks that were found to share a trace too large for one row: they stay as they are.
+    pub(crate) apart: Apart,
 }
+
+/// Ids of blocks by tenant; they are few, and are forgotten with the process.
+pub(crate) type Apart = Arc<parking_lot::Mutex<HashMap<String, HashSet<Uuid>>>>;
 
 /// The part.
 pub(crate) struct Keeper {
@@ -127,11 +133,17 @@ impl Parts {
         self.backend.sweep(tenant, before, |_| false).await?;
         let mut listed = self.list(tenant).await?;
         let mut changed = self.retain(tenant, &id, now, &mut listed).await?;
-        for job in select(&listed.live, &self.rules(), now) {
+        let free: Vec<BlockMeta> = {
+            let mut all = self.apart.lock();
+            let apart = all.entry(tenant.to_owned()).or_default();
+            apart.retain(|id| listed.live.iter().any(|meta| meta.block_id == *id));
+            listed.live.iter().filter(|meta| !apart.contains(&meta.block_id)).cloned().collect()
+        };
+        for job in select(&free, &self.rules(), now) {
             if stopping.is_cancelled() {
                 break;
             }
-            let inputs = listed.live.iter().filter(|meta| job.blocks.contains(&meta.block_id)).cloned().collect();
+            let inputs = free.iter().filter(|meta| job.blocks.contains(&meta.block_id)).cloned().collect();
             self.merge(tenant, inputs, stopping).await?;
             changed = true;
         }
@@ -211,7 +223,7 @@ impl Parts {
         let bloom = self.bloom;
         let (tenant_name, id) = (tenant.to_owned(), Uuid::new_v4());
         let (parts, ready) = tokio::sync::mpsc::channel(PARTS_WAITING);
-        let merging = move || -> Result<_, Failure> {
+        let merging = move || -> Result<Result<FinishedBlock, TraceId>, Failure> {
             let dedicated = inputs.first().map(|meta| meta.dedicated_columns.clone()).unwrap_or_default();
             let mut blocks = Vec::with_capacity(inputs.len());
             for meta in inputs {
@@ -227,7 +239,11 @@ impl Parts {
                 data: &mut |part| drop(parts.blocking_send(part)),
                 go_on: &|| !stopping.is_cancelled() && !parts.is_closed(),
             };
-            Ok(compact(&blocks.iter().collect::<Vec<_>>(), spec)?)
+            match compact(&blocks.iter().collect::<Vec<_>>(), spec) {
+                Ok(block) => Ok(Ok(block)),
+                Err(CompactError::TooLarge(trace)) => Ok(Err(trace)),
+                Err(error) => Err(error.into()),
+            }
         };
         // The data goes to the store while it is made: memory holds a few row groups, never a block.
         let key = BlockKey::new(tenant, id);
@@ -243,7 +259,15 @@ impl Parts {
         let (merged, stored) = futures::join!(self.compute.run(0, merging), storing);
         let failed = |_: &Failure| self.metrics.compaction_errors.inc();
         let mut upload = stored.inspect_err(failed)?;
-        let mut block = merged.map_err(Failure::from).and_then(std::convert::identity).inspect_err(failed)?;
+        let merged = merged.map_err(Failure::from).and_then(std::convert::identity).inspect_err(failed)?;
+        let mut block = match merged {
+            Ok(block) => block,
+            Err(trace) => {
+                tracing::info!(tenant, %trace, blocks = ?gone, "not merged: a trace in several of them is too large for one row");
+                self.apart.lock().entry(tenant.to_owned()).or_default().extend(gone);
+                return Ok(());
+            }
+        };
         for part in std::mem::take(&mut block.data) {
             upload.write(part).await.inspect_err(|_| self.metrics.compaction_errors.inc())?;
         }

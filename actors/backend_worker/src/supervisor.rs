@@ -57,6 +57,7 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) {
         replaced: setup.replaced,
         compute: setup.compute,
         metrics,
+        apart: crate::keeper::Apart::default(),
     };
     component.add(keeper, move |_| Ok(Keeper::new(parts.clone())));
 }

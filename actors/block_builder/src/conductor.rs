@@ -54,12 +54,14 @@ pub(crate) struct Conductor {
     at: Option<i32>,
     cycle_began: Option<std::time::Instant>,
     stopping: CancellationToken,
+    /// Tells the consumers that the component ends.
+    ending: CancellationToken,
     idle: Option<oneshot::Sender<()>>,
     last_error: Option<String>,
 }
 
 impl Conductor {
-    pub(crate) fn new(hands: Hands, period: Duration, rng: Rng) -> Self {
+    pub(crate) fn new(hands: Hands, period: Duration, rng: Rng, ending: CancellationToken) -> Self {
         let cycle = Cycle::new(period, hands.collect.keys().copied());
         Self {
             hands,
@@ -68,6 +70,7 @@ impl Conductor {
             at: None,
             cycle_began: None,
             stopping: CancellationToken::new(),
+            ending,
             idle: None,
             last_error: None,
         }
@@ -220,6 +223,7 @@ impl Part for Conductor {
 
     fn drain(&mut self, cx: &mut Cx<Self>) -> LocalBoxFuture<'static, ()> {
         self.stopping.cancel();
+        self.ending.cancel();
         if self.at.is_none() {
             return std::future::ready(()).boxed_local();
         }

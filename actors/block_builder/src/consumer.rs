@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vivace_log::{Dedup, Entry, Error as LogError, Offset, Partition, Quarantine, Reader};
 use vivace_protocol::TenantId;
@@ -42,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) quarantine: Quarantine,
     pub(crate) metrics: Metrics,
     pub(crate) hook: Option<ApplyHook>,
+    /// Cancelled when the component ends: nobody waits for brokers then.
+    pub(crate) ending: CancellationToken,
 }
 
 /// Make a section of what the log has now.
@@ -277,12 +280,19 @@ impl Serve<Collect> for Consumer {
         // A section that was not confirmed may or may not have been committed.
         let cursor = if self.handed_over.take().is_some() { None } else { self.cursor.take() };
         let (shared, source, clock) = (Arc::clone(&self.shared), self.source.clone(), Arc::clone(cx.clock()));
+        let ending = shared.ending.clone();
         let collected = async move {
             let cursor = match cursor {
                 Some(cursor) => cursor,
                 None => begin(&shared, &source).await.map_err(Trouble::Begin)?,
             };
             collect(&shared, &source, &*clock, cursor).await.map_err(Trouble::Log)
+        };
+        let collected = async move {
+            tokio::select! {
+                collected = collected => collected,
+                () = ending.cancelled() => Err(Trouble::Begin(Failure::new("the block-builder is stopping"))),
+            }
         };
         cx.then(collected, |part, collected, cx| match collected {
             Ok((cursor, section)) => {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use vivace_log::{Partition, Quarantine};
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{Bounds, Child, Compute, Placement, Restart, Rng, Supervisor};
@@ -76,7 +77,7 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) {
         .restart(often)
         .waits_for("flusher")
         .waits_for("committer");
-    let mut consumers = Vec::new();
+    let (mut consumers, ending) = (Vec::new(), CancellationToken::new());
     for &partition in &setup.partitions {
         let name = format!("consumer-{partition}");
         // What stops it comes from outside: brokers, the store. It is tried for ever.
@@ -95,11 +96,12 @@ pub fn add(parent: &Supervisor, setup: Setup, placement: Placement) {
             quarantine: Quarantine::default(),
             metrics: metrics.clone(),
             hook: setup.hook.clone(),
+            ending: ending.clone(),
         });
         consumers.push((consumer, shared));
     }
     let (period, rng) = (config.consume_cycle_duration.into(), Mutex::new(setup.rng));
-    component.add(conductor, move |_| Ok(Conductor::new(hands.clone(), period, rng.lock().fork())));
+    component.add(conductor, move |_| Ok(Conductor::new(hands.clone(), period, rng.lock().fork(), ending.clone())));
     for (consumer, shared) in consumers {
         component.add_async(consumer, move |_| Consumer::build(Arc::clone(&shared)));
     }

@@ -14,7 +14,7 @@ use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply};
 use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Part, Reply, Serve};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, BlockWriter, BloomSpec, DedicatedColumns, FinishedBlock, Timestamp,
+    Backend, BlockKey, BlockMeta, BlockSpec, BloomSpec, DedicatedColumns, Received, Timestamp, encode_block,
 };
 
 use crate::limits::Limits;
@@ -29,6 +29,8 @@ pub(crate) struct Flush {
     pub(crate) cut: Arc<Cut>,
     /// What the ids of its blocks are made from, beside the cut: never the same for cuts of other content.
     pub(crate) source: Arc<str>,
+    /// Something in it panicked the encoder before: each part of it is tried alone.
+    pub(crate) careful: bool,
 }
 
 /// Every block of the cut is durable and, where others read it, published.
@@ -62,10 +64,10 @@ pub(crate) struct Flusher {
 }
 
 impl Flusher {
-    async fn flush(self, Flush { cut, source }: Flush) -> Result<Flushed, Status> {
+    async fn flush(self, Flush { cut, source, careful }: Flush) -> Result<Flushed, Status> {
         let mut blocks = Vec::new();
         for (index, TenantCut { tenant, received_ms, .. }) in cut.tenants.iter().enumerate() {
-            for meta in self.blocks(&cut, &source, index).await? {
+            for meta in self.blocks(&cut, &source, index, careful).await? {
                 if let Some(publish) = &self.publish {
                     let news = BlockPublished { tenant: meta.tenant_id.clone(), meta_json: meta.to_json().into() };
                     publish.call(news, Deadline::after(PUBLISH_DEADLINE)).await?;
@@ -78,7 +80,13 @@ impl Flusher {
 
     /// Writes one tenant's blocks, unless an earlier attempt has. There is more than one only if a trace is too large for
     /// one row: what is left of it goes into the next block.
-    async fn blocks(&self, cut: &Arc<Cut>, source: &str, index: usize) -> Result<Vec<BlockMeta>, Status> {
+    async fn blocks(
+        &self,
+        cut: &Arc<Cut>,
+        source: &str,
+        index: usize,
+        careful: bool,
+    ) -> Result<Vec<BlockMeta>, Status> {
         let tenant = &cut.tenants[index].tenant;
         let mut metas = Vec::new();
         let mut rest: Option<Vec<TraceParts>> = None;
@@ -91,9 +99,20 @@ impl Flusher {
             let (shared, slack, started) = (Arc::clone(cut), self.slack, Instant::now());
             let encode = move || {
                 let own = &shared.tenants[index];
-                encode(spec, rest.as_deref().unwrap_or(&own.traces), own.received_ms, slack)
+                let traces = rest.as_deref().unwrap_or(&own.traces).iter().map(|(id, parts)| (*id, parts.as_slice()));
+                encode_block(spec, traces, Received { between_ms: own.received_ms, slack }, careful)
             };
-            let (block, left) = self.compute.run(0, encode).await??;
+            let encoded = self.compute.run(0, encode).await?;
+            let encoded = encoded.map_err(|error| Status::internal(format!("encode the block: {error}")))?;
+            for refused in &encoded.refused {
+                let (trace, reason) = (refused.trace, refused.reason);
+                tracing::error!(%tenant, %trace, part = refused.part, reason, "a part of a trace is in no block");
+            }
+            self.metrics.quarantined(encoded.refused.len() as u64);
+            if encoded.damaged > 0 {
+                tracing::warn!(%tenant, damaged = encoded.damaged, "attributes left out: their encoding is damaged");
+            }
+            let (Some(block), left) = (encoded.block, encoded.leftover) else { break };
             let key = BlockKey::new(tenant.as_str(), id);
             let present = match self.backend.read_meta(&key).await {
                 Ok(_) => true,
@@ -114,41 +133,6 @@ impl Flusher {
         }
         Ok(metas)
     }
-}
-
-/// Encodes a block; gives back what did not fit its rows.
-fn encode(
-    spec: BlockSpec,
-    traces: &[TraceParts],
-    received_ms: (i64, i64),
-    slack: Duration,
-) -> Result<(FinishedBlock, Vec<TraceParts>), Status> {
-    let mut writer = BlockWriter::new(spec).map_err(|error| Status::internal(format!("open the block: {error}")))?;
-    let mut left = Vec::new();
-    for (id, parts) in traces {
-        let added =
-            writer.add_trace(id.0, parts).map_err(|error| Status::internal(format!("encode trace {id}: {error}")))?;
-        if added.damaged > 0 {
-            tracing::warn!(trace = %id, damaged = added.damaged, "attributes left out: their encoding is damaged");
-        }
-        if !added.leftover.is_empty() {
-            left.push((*id, added.leftover));
-        }
-    }
-    let mut block = writer.finish().map_err(|error| Status::internal(format!("close the block: {error}")))?;
-    clamp(&mut block.meta, received_ms, slack);
-    Ok((block, left))
-}
-
-/// Bounds of a block that neither hide spans nor fool retention: a span with an old time widens the block to the past, so
-/// a search for that time reads it; the end lies within the time of receipt (plus the slack), so that retention counts
-/// from receipt and a clock in the far future keeps nothing for ever.
-fn clamp(meta: &mut BlockMeta, received_ms: (i64, i64), slack: Duration) {
-    let ns = |ms: i64| u64::try_from(ms).unwrap_or(0).saturating_mul(1_000_000);
-    let slack = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX);
-    let end = meta.end_time.0.clamp(ns(received_ms.0), ns(received_ms.1).saturating_add(slack));
-    meta.end_time = Timestamp(end);
-    meta.start_time = Timestamp(meta.start_time.0.min(end));
 }
 
 fn unavailable(what: &str, error: &dyn std::error::Error) -> Status {

@@ -104,13 +104,13 @@ impl Reader for GateReader {
     }
 }
 
-/// A group's offset that can be waited for. It is committed once the ledger on disk covers it.
+/// A group's offset that can be waited for. It is committed once the ledger on disk covers it; or never, on request.
 #[derive(Clone)]
-struct Committed(Arc<watch::Sender<Option<u64>>>);
+struct Committed(Arc<watch::Sender<Option<u64>>>, Arc<AtomicBool>);
 
 impl Committed {
     fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
+        Self(Arc::new(watch::Sender::new(None)), Arc::default())
     }
 
     fn get(&self) -> Option<u64> {
@@ -130,6 +130,9 @@ impl GroupOffsets for Committed {
     }
 
     fn commit(&self, _: Partition, next: Offset) -> BoxFuture<'static, Result<(), LogError>> {
+        if self.1.load(Ordering::SeqCst) {
+            return Box::pin(std::future::pending());
+        }
         self.0.send_replace(Some(next.0));
         Box::pin(std::future::ready(Ok(())))
     }
@@ -165,6 +168,7 @@ impl Kafka {
 /// One life of a process.
 struct Life {
     root: Supervisor,
+    compute: Compute,
     live: LiveStore,
     registry: Registry,
     /// How many records came by.
@@ -227,7 +231,7 @@ impl Life {
                 }),
                 limits: Arc::new(Live(0)),
                 background: compute.clone(),
-                queries: compute,
+                queries: compute.clone(),
                 metrics: registry.clone(),
                 hook: Some(Arc::new(move |offset, _| {
                     hook(offset);
@@ -237,7 +241,7 @@ impl Life {
             Placement::Here,
         );
         root.start();
-        Self { root, live, registry, seen }
+        Self { root, compute, live, registry, seen }
     }
 
     /// Until so many records have come by in this life.
@@ -319,9 +323,13 @@ impl Life {
     }
 }
 
-/// Ends a process as `kill -9` does: nothing is asked, everything in memory is gone.
-fn killed(test: impl Future<Output = ()>) {
-    run(test);
+/// A process that ends as `kill -9` ends it: nothing is asked, everything in memory is gone.
+fn killed(test: impl Future<Output = Life>) {
+    run(async {
+        let life = test.await;
+        // A thread of a process that is gone writes no more.
+        life.compute.stop().await;
+    });
 }
 
 #[test]
@@ -369,6 +377,7 @@ fn a_kill_at_any_moment_loses_nothing_and_doubles_nothing() {
             if round == 2 {
                 kafka.committed.reaches(u64::from(round) * 5 + 3).await;
             }
+            life
         });
     }
     run(async {
@@ -445,6 +454,7 @@ fn what_a_producer_wrote_twice_is_there_once_also_after_a_kill() {
         assert_eq!(life.found(1..=2).await, [1, 1]);
         life.sees(2).await;
         life.shows("vivace_live_store_duplicate_records_total 2");
+        life
     });
     run(async {
         let life = Life::start(dir.path(), &kafka, lazy());
@@ -620,6 +630,22 @@ fn a_poison_record_is_set_aside_and_the_rest_goes_on() {
 }
 
 #[test]
+fn a_trace_that_no_block_can_hold_stops_no_other() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let life = Life::start(dir.path(), &kafka, eager());
+        // A PushBytesRequest that is well-formed, with a trace that is not.
+        let broken = [&[0x12, 3, 0xff, 0xff, 0xff, 0x1a, 16][..], &[9; 16]].concat();
+        kafka.append(Record { value: broken.into(), ..record(9) }).await;
+        kafka.write([1]).await;
+        kafka.committed.reaches(2).await;
+        assert_eq!(life.found([1]).await, [1]);
+        life.shows("vivace_live_store_quarantined_records_total 1");
+        life.stop().await;
+    });
+}
+
+#[test]
 fn what_retention_took_before_it_was_read_is_counted_and_named() {
     let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
     run(async {
@@ -660,12 +686,46 @@ fn while_the_log_is_away_the_disk_answers_and_says_what_is_not_known() {
         let (parts, coverage) = life.find(1).await;
         assert_eq!((parts, coverage.read), (1, 0));
         assert!(coverage.skipped[0].reason.contains("has not answered"), "{coverage:?}");
+        let (traces, coverage) = life.search().await.unwrap();
+        assert_eq!((traces, coverage.read), (vec!["span 1".to_owned()], 0), "it is not known to lag");
         while kafka.away.load(Ordering::SeqCst) > 0 || life.observed().await["reads_the_log"] != true {
             clock.advance(Duration::from_secs(1));
             tokio::task::yield_now().await;
         }
         life.sees(1).await;
         assert_eq!(life.found(1..=2).await, [1, 1]);
+        life.stop().await;
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_log_that_does_not_answer() {
+    let (dir, kafka) = (tempfile::tempdir().unwrap(), Kafka::new());
+    run(async {
+        let clock = FakeClock::at(SystemClock.unix());
+        let mut life = Life::start_at(dir.path(), &kafka, lazy(), Arc::new(clock.clone()), |_| ());
+        kafka.committed.reaches(0).await;
+        kafka.write(1..=3).await;
+        life.sees(3).await;
+        kafka.committed.1.store(true, Ordering::SeqCst);
+        let time = async {
+            loop {
+                clock.advance(Duration::from_millis(100));
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = life.stop() => {}
+            () = time => {}
+        }
+        assert_eq!(kafka.committed.get(), Some(0));
+    });
+    run(async {
+        kafka.committed.1.store(false, Ordering::SeqCst);
+        let life = Life::start(dir.path(), &kafka, lazy());
+        kafka.committed.reaches(3).await;
+        assert_eq!(life.found(1..=3).await, [1, 1, 1]);
+        assert_eq!(*life.seen.borrow(), 0, "nothing is read again");
         life.stop().await;
     });
 }

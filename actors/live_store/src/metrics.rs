@@ -203,7 +203,7 @@ impl Metrics {
             ),
             quarantined: registry.counter(
                 "vivace_live_store_quarantined_records_total",
-                "Records set aside because they panicked their consumer or cannot be decoded, and damaged ranges of the log",
+                "Records set aside because they panicked their consumer or cannot be decoded, parts of traces that no block can hold, and damaged ranges of the log",
             ),
             completion_retries: registry.counter(
                 "tempo_live_store_completion_retries_total",

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::oneshot;
+use tonic::Code;
 use uuid::Uuid;
 use vivace_log::{Log, Offset, Progress, Quarantine, Reader};
 use vivace_protocol::{TenantId, TraceId};
@@ -189,7 +190,7 @@ impl Owner {
         self.ledger.begin(&cut, &self.copies);
         match &self.shared.home {
             Home::Bucket { .. } => self.close(cut, cx),
-            Home::Local(_) => self.flush(cut, cx),
+            Home::Local(_) => self.flush(cut, false, cx),
         }
     }
 
@@ -197,7 +198,7 @@ impl Owner {
     fn close(&mut self, cut: Arc<Cut>, cx: &mut Cx<Self>) {
         let saved = self.save();
         cx.spawn(saved, move |owner, saved, cx| match saved {
-            Ok(_) => owner.flush(cut, cx),
+            Ok(_) => owner.flush(cut, false, cx),
             Err(status) => {
                 owner.problem("write the ledger", status.message());
                 cx.after(FLUSH_RETRY, move |owner, cx| owner.close(cut, cx));
@@ -205,9 +206,10 @@ impl Owner {
         });
     }
 
-    fn flush(&mut self, cut: Arc<Cut>, cx: &mut Cx<Self>) {
+    /// `careful`: an attempt before has met with something that is not the disk's or the store's fault.
+    fn flush(&mut self, cut: Arc<Cut>, careful: bool, cx: &mut Cx<Self>) {
         let (flusher, source, shared) = (self.flusher.clone(), Arc::clone(&self.source), Arc::clone(&cut));
-        let flush = Flush { cut: shared, source };
+        let flush = Flush { cut: shared, source, careful };
         let flushed = async move { flusher.ask(flush, Deadline::after(FLUSH_DEADLINE)).await };
         cx.spawn(flushed, move |owner, flushed, cx| match flushed {
             Ok(Flushed { blocks }) if owner.local.is_some() => owner.on_shelved(cut.id, blocks, cx),
@@ -215,7 +217,8 @@ impl Owner {
             Err(status) => {
                 owner.problem("write a block", status.message());
                 owner.shared.metrics.flush_failed();
-                cx.after(FLUSH_RETRY, move |owner, cx| owner.flush(cut, cx));
+                let careful = careful || status.code() == Code::Internal;
+                cx.after(FLUSH_RETRY, move |owner, cx| owner.flush(cut, careful, cx));
             }
         });
     }
@@ -285,7 +288,7 @@ impl Part for Owner {
     fn started(&mut self, cx: &mut Cx<Self>) {
         // Cuts that an earlier run had decided and not finished come first.
         for cut in self.state.closing().to_vec() {
-            self.flush(cut, cx);
+            self.flush(cut, false, cx);
         }
         cx.every(self.shared.check_period, Self::cut_if_due);
         match &self.shared.home {

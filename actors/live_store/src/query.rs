@@ -83,12 +83,13 @@ impl Query {
         Ok(Recent { source, blocks, standing, at })
     }
 
-    /// Counts a request whose answer may miss something, and refuses it if so configured: another owner may have it all.
+    /// Counts a request whose answer may miss something. One that is known to is refused if so configured: another owner may have
+    /// it all, or this one after a while.
     fn refuse_lagging(&self, standing: &Standing, end_ns: u64, route: &str) -> Result<(), Status> {
         let Some(local) = &self.local else { return Ok(()) };
-        let Some(reason) = standing.lagging(end_ns) else { return Ok(()) };
+        let Some(reason) = standing.missing(end_ns) else { return Ok(()) };
         local.metrics.lagged(route);
-        if !local.fail_on_high_lag {
+        if !local.fail_on_high_lag || !standing.lags(end_ns) {
             return Ok(());
         }
         let partition = standing.partition;
@@ -161,7 +162,13 @@ impl Query {
             drop(ended);
             Ok(SearchBatch { coverage: Some(missed.coverage(coverage)), ..SearchBatch::default() })
         });
-        Ok(batches.chain(last).boxed())
+        let batches = batches.chain(last).flat_map(|batch| {
+            stream::iter(match batch {
+                Ok(batch) => batch.split().into_iter().map(Ok).collect(),
+                Err(status) => vec![Err(status)],
+            })
+        });
+        Ok(batches.boxed())
     }
 
     async fn metrics(self, job: MetricsJob) -> Result<Batches<MetricsBatch>, Status> {

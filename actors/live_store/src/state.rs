@@ -18,7 +18,7 @@ mod tests;
 
 pub(crate) use copies::Copies;
 pub(crate) use cut::{Cut, CutId, TenantCut, TraceParts};
-pub(crate) use lag::Lag;
+pub(crate) use lag::{Lag, Verdict};
 pub(crate) use ledger::{Ledger, Loss, PendingCut, Shelved};
 pub(crate) use partition::{Applied, Partition, Rules, Snapshot, TraceLimits};
 pub(crate) use start::{Known, Origin, begin};

@@ -42,6 +42,7 @@ struct Setup {
     answers: Answers,
     runtime: Handle,
     clock: Arc<dyn Clock>,
+    /// What chance begins with here, and which process this is.
     seed: u64,
 }
 
@@ -221,7 +222,7 @@ async fn link(setup: &Setup, address: SocketAddr, leave: CancellationToken) -> R
     let name = setup.frontend.0.trim_start_matches('[').trim_end_matches(']');
     let channel = setup.dial.channel_to(&address.to_string(), Some(name)).map_err(|error| error.to_string())?;
     let peer = Peer::new(channel, address.to_string());
-    let link = LinkTo { peer, name: setup.name.clone(), answers: setup.answers.clone() };
+    let link = LinkTo { peer, name: setup.name.clone(), process: setup.seed, answers: setup.answers.clone() };
     link.serve(leave).await.map_err(|status| status.message().to_owned())
 }
 

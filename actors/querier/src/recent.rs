@@ -95,7 +95,10 @@ impl Recent {
     ) -> BoxStream<'static, FindTraceBatch> {
         match &self.0 {
             Form::One(one) => one_find(one.find.call_patiently(request.clone(), patience, LONGEST).await),
-            Form::Ring(ring) => ring.find(request, patience),
+            Form::Ring(ring) => {
+                ring.heard().await;
+                ring.find(request, patience)
+            }
         }
     }
 
@@ -104,7 +107,10 @@ impl Recent {
     pub(crate) async fn search(&self, job: SearchJob, deadline: Deadline) -> Result<Replies<SearchBatch>, Status> {
         match &self.0 {
             Form::One(one) => one.search.call(job, deadline).await,
-            Form::Ring(ring) => Ok(ring.search(&job, deadline)),
+            Form::Ring(ring) => {
+                ring.heard().await;
+                Ok(ring.search(&job, deadline))
+            }
         }
     }
 
@@ -113,7 +119,10 @@ impl Recent {
     pub(crate) async fn metrics(&self, job: MetricsJob, deadline: Deadline) -> Result<Replies<MetricsBatch>, Status> {
         match &self.0 {
             Form::One(one) => one.metrics.call(job, deadline).await,
-            Form::Ring(ring) => Ok(ring.metrics(&job, deadline)),
+            Form::Ring(ring) => {
+                ring.heard().await;
+                Ok(ring.metrics(&job, deadline))
+            }
         }
     }
 
@@ -122,7 +131,10 @@ impl Recent {
     pub(crate) async fn tag_names(&self, job: TagNamesJob, deadline: Deadline) -> Result<TagNamesReply, Status> {
         match &self.0 {
             Form::One(one) => one.tag_names.call(job, deadline).await,
-            Form::Ring(ring) => ring.tag_names(&job, deadline).await,
+            Form::Ring(ring) => {
+                ring.heard().await;
+                ring.tag_names(&job, deadline).await
+            }
         }
     }
 
@@ -131,7 +143,10 @@ impl Recent {
     pub(crate) async fn tag_values(&self, job: TagValuesJob, deadline: Deadline) -> Result<TagValuesReply, Status> {
         match &self.0 {
             Form::One(one) => one.tag_values.call(job, deadline).await,
-            Form::Ring(ring) => ring.tag_values(&job, deadline).await,
+            Form::Ring(ring) => {
+                ring.heard().await;
+                ring.tag_values(&job, deadline).await
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ mod upkeep;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream, FuturesUnordered};
@@ -48,7 +48,14 @@ pub(crate) struct Ring {
     pub(crate) stores: Arc<dyn LiveStores>,
     asker: Asker,
     rng: Arc<Mutex<Rng>>,
+    /// Until then an empty ring is one that this process has not heard of yet.
+    news_due: Instant,
 }
+
+/// A process hears of the ring within moments of its start; after this long it has, or there is none.
+const NEWS: Duration = Duration::from_secs(10);
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A partition that is to be asked.
 pub(super) struct Plan {
@@ -64,8 +71,16 @@ impl Ring {
         rng: Rng,
         registry: &Registry,
     ) -> Self {
-        let metrics = RingMetrics::register(registry);
-        Self { stores, asker: Asker::new(settings, clock, metrics), rng: Arc::new(Mutex::new(rng)) }
+        let (metrics, news_due) = (RingMetrics::register(registry), clock.now() + NEWS);
+        Self { stores, asker: Asker::new(settings, clock, metrics), rng: Arc::new(Mutex::new(rng)), news_due }
+    }
+
+    /// Waits until this process has heard of the ring, if it has just started: a querier that is new must not answer that
+    /// nobody is there.
+    pub(crate) async fn heard(&self) {
+        while self.stores.partitions().is_empty() && self.asker.clock.now() < self.news_due {
+            self.asker.clock.sleep(LOOK).await;
+        }
     }
 
     pub(crate) fn upkeep(&self) -> Upkeep {

@@ -257,7 +257,7 @@ impl Worker {
                     if let Some(first) = batches.first_mut() {
                         first.coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
                     }
-                    batches
+                    batches.into_iter().flat_map(SearchBatch::split).collect()
                 }
                 Err(skipped) => vec![missed(skipped)],
             })

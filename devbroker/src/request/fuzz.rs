@@ -45,10 +45,15 @@ fn decode(mut request: Request) -> Result<(), BadRequest> {
     }
 }
 
+/// A number in letters.
+fn letters(number: i16) -> String {
+    number.to_string().bytes().map(|digit| char::from(digit + (b'a' - b'0'))).collect()
+}
+
 #[test]
 fn a_request_from_anywhere_is_decoded_or_refused() {
     let batch = Bytes::from(batch::tests::batch(&[1, 2]));
-    let mut campaign = Campaign::new(PACKAGE, "request").runs(400_000);
+    let mut campaign = Campaign::new(PACKAGE, "request").runs(1_000_000);
     for sample in samples::all(Uuid::from_u128(7), &batch) {
         campaign = campaign.seed_input(sample.frame.to_vec());
     }
@@ -59,24 +64,25 @@ fn a_request_from_anywhere_is_decoded_or_refused() {
             Err(reason) => return likeness(&reason.to_string()),
         };
         let kind = (request.head.key as i16, request.head.version);
+        // Likeness looks at words alone, and here the numbers tell kinds of requests apart.
+        let of_kind = |what: &str| likeness(&format!("{} {} {what}", letters(kind.0), letters(kind.1)));
         match decode(request) {
-            Ok(()) => likeness(&format!("{kind:?}")),
+            Ok(()) => of_kind("decoded"),
             // The library must not find lengths wrong that its table let through. Tagged fields at the end of a Fetch are
             // the exception: see the tables.
             Err(BadRequest::Content { reason, .. }) => {
                 let agree = !reason.contains("Not enough bytes") || matches!(kind, (1, 12..));
                 assert!(agree, "{kind:?}: the table and the library disagree: {reason}");
-                likeness(&format!("{kind:?} {}", reason.len()))
+                of_kind(&reason)
             }
-            Err(BadRequest::Shape { reason: BadShape::Left(_), .. }) => likeness(&format!("{kind:?} bytes left")),
-            Err(other) => likeness(&other.to_string()),
+            Err(other) => of_kind(&other.to_string()),
         }
     });
 }
 
 #[test]
 fn a_batch_from_anywhere_is_taken_or_refused() {
-    let mut campaign = Campaign::new(PACKAGE, "batch").runs(400_000);
+    let mut campaign = Campaign::new(PACKAGE, "batch").runs(1_000_000);
     for times in [&[1_i64][..], &[1, 2, 3], &[5, 1, 900_000_000_000]] {
         campaign = campaign.seed_input(batch::tests::batch(times));
     }
@@ -94,7 +100,7 @@ fn a_batch_from_anywhere_is_taken_or_refused() {
                     let found = lookup::first_at_or_after(&sealed, &head, at_ms);
                     assert!(found.offset_delta <= head.last_offset_delta);
                 }
-                likeness(&format!("batch of codec {}", head.codec()))
+                likeness(&format!("batch of codec {}", letters(head.codec())))
             }
             Err(reason) => likeness(&reason.to_string()),
         }

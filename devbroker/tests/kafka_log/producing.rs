@@ -5,6 +5,7 @@ use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, UnknownTopicHandling};
 use vivace_devbroker::{Action, Fault};
 use vivace_log::Sequence;
+use vivace_runtime::Clock as _;
 
 use super::*;
 
@@ -205,6 +206,39 @@ async fn whatever_happens_on_the_way_acknowledged_records_are_there_once_and_in_
     assert_eq!(acknowledged.len(), 300, "every fault passes within the time of a write");
     assert_eq!(once, acknowledged);
     assert!(all.len() > once.len(), "there were copies to drop");
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_while_the_broker_is_away_is_told_within_the_time_of_a_write() {
+    let broker = broker().await;
+    let config = KafkaConfig { producer_linger: GoDuration::ZERO, ..config(&broker) };
+    let log = KafkaLog::connect(&config, env()).await.unwrap();
+    broker.stop().await;
+    let started = SystemClock.now();
+    let first = log.append(P, record(0));
+    // The first is on its way alone; the others are the batches behind it.
+    tokio::task::yield_now().await;
+    let others: Vec<_> =
+        (1..4).map(|number| log.append(P, Record { value: Bytes::from(vec![7; 9 << 20]), ..record(number) })).collect();
+    assert!(first.await.unwrap_err().is_retryable());
+    for refused in join_all(others).await {
+        assert!(refused.unwrap_err().is_retryable());
+    }
+    // Two seconds for all that were queued together, and half a second for each of three batches.
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_vanishes_is_told_and_its_records_are_not_acknowledged() {
+    let broker = broker().await;
+    let log = log(&broker).await;
+    log.append(P, record(0)).await.unwrap();
+    let client = ClientBuilder::new(vec![broker.addr().to_string()]).build().await.unwrap();
+    client.controller_client().unwrap().delete_topic(TOPIC, 1000).await.unwrap();
+    let error = log.append(P, record(1)).await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("UnknownTopicOrPartition"), "{error}");
+    assert!(log.bounds(P).await.unwrap_err().is_retryable());
     broker.stop().await;
 }
 

@@ -79,7 +79,7 @@ struct Way {
     good: Option<Duration>,
     /// Set by a failure, taken away by a success.
     retry_at: Option<Duration>,
-    /// When it failed last, if that was after it was good last.
+    /// When it failed for the first time since it was good.
     failed_at: Option<Duration>,
     failures: u8,
 }
@@ -109,7 +109,7 @@ impl Way {
 
     fn failed(&mut self, now: Duration, tolerated: u8, longest: Duration) {
         self.failures = self.failures.saturating_add(1);
-        self.failed_at = Some(now);
+        self.failed_at.get_or_insert(now);
         if self.failures >= tolerated || self.good.is_none() {
             let doublings = u32::from(self.failures.saturating_sub(tolerated).min(8));
             self.retry_at = Some(now + (RETRY_MIN * 2_u32.pow(doublings)).min(longest));
@@ -486,6 +486,9 @@ mod tests {
         let address = paths.knocks(later, &dual(1))[0];
         paths.knock_answered(later, 1, address);
         assert_eq!(first(&paths, later), Route::Datagram(address));
+        let again = later + STREAM_RETRY_MAX;
+        paths.stream_failed(again, 1, address);
+        assert_eq!(first(&paths, again), Route::Datagram(address), "that it still fails is no news");
     }
 
     #[test]

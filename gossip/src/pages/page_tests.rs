@@ -266,8 +266,7 @@ async fn partitions_as_json_have_tempos_keys_first() {
     assert_eq!(states, [2, 1, 3]);
     assert_eq!(rows[0]["owner_ids"], serde_json::json!(["live-store-0", "live-store-1"]));
     assert_eq!(rows[2]["owner_ids"], Value::Null);
-    assert_eq!(rows[0]["tokens"].as_array().unwrap().len(), 512);
-    assert_eq!(rows[0]["tokens"][1], 8_388_608);
+    assert_eq!(rows[0]["tokens"], 512, "how many, not which");
     assert_eq!(rows[2]["state_change_locked"], true);
     let codes: Vec<&str> = rows.iter().map(|row| row["finding"]["code"].as_str().unwrap()).collect();
     assert_eq!(codes, ["healthy", "partition_unowned", "partition_unowned"]);

@@ -74,7 +74,7 @@ struct Row<'a> {
     state_timestamp: String,
     state_change_locked: bool,
     owner_ids: Option<Vec<&'a str>>,
-    tokens: &'a [u32],
+    tokens: usize,
     // What follows is ours.
     state_name: &'static str,
     state_by: &'a str,
@@ -248,7 +248,7 @@ fn row(row: &PartitionRow) -> Row<'_> {
         state_change_locked: lock.is_some(),
         // As a Go program writes an empty list.
         owner_ids: Some(owners).filter(|owners| !owners.is_empty()),
-        tokens: entry.and_then(|entry| entry.tokens.as_deref()).unwrap_or_default(),
+        tokens: entry.and_then(|entry| entry.tokens.as_ref()).map_or(0, |tokens| tokens.len()),
         state_name: entry.map_or("PartitionUnknown", |entry| entry.state().enum_name()),
         state_by: entry.map_or("", |entry| &entry.partition.state.writer),
         locked_by: lock.map(|lock| lock.writer.as_str()),

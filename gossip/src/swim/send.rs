@@ -19,6 +19,8 @@ const KNOCK_TIMEOUT: Duration = Duration::from_secs(1);
 const KNOCKS_MAX: usize = 256;
 /// Members whose ways are tried because somebody looks at them.
 const EXAMINED_MAX: usize = 64;
+/// Relays of which it is asked whether there is a way to them.
+const RELAYS_WEIGHED: usize = 8;
 /// Ways that a probe takes besides the first.
 const ALTERNATIVES_MAX: usize = 3;
 
@@ -125,7 +127,8 @@ impl<S: Replicated> Swim<S> {
         }
         let (routes, expected) = self.paths.routes(now, to, packet && fits_datagram(&bytes));
         let direct = routes.first().copied();
-        let route = if expected { direct } else { self.relays(to).first().map(|via| Route::Via(*via)).or(direct) }?;
+        let route =
+            if expected { direct } else { self.relays(now, to).first().map(|via| Route::Via(*via)).or(direct) }?;
         self.dispatch(now, to, route, &bytes, body.kind(), packet);
         Some(route)
     }
@@ -135,7 +138,7 @@ impl<S: Replicated> Swim<S> {
         let bytes = body.encode();
         let (mut routes, expected) = self.paths.routes(now, to, false);
         if !expected || routes.is_empty() {
-            routes.extend(self.relays(to).into_iter().take(2).map(Route::Via));
+            routes.extend(self.relays(now, to).into_iter().take(2).map(Route::Via));
         }
         let others = routes.into_iter().filter(|route| Some(*route) != except).take(ALTERNATIVES_MAX);
         for route in others.collect::<Vec<_>>() {
@@ -174,8 +177,8 @@ impl<S: Replicated> Swim<S> {
     }
 
     /// Members through which `to` may be reached, the best first: the one that it was last heard through, then in an order
-    /// that differs between pairs, so that several relays share the work.
-    pub(super) fn relays(&self, to: &Node) -> Vec<u64> {
+    /// that differs between pairs, so that several relays share the work; of the first few, those with a way that works.
+    pub(super) fn relays(&self, now: Duration, to: &Node) -> Vec<u64> {
         let me = self.node();
         let rank = |id: u64| {
             let mixed = (id ^ me.id.rotate_left(17) ^ to.id.rotate_left(31)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -190,6 +193,9 @@ impl<S: Replicated> Swim<S> {
             .map(|entry| entry.node.id)
             .collect();
         relays.sort_by_key(|id| (Some(*id) != last, rank(*id)));
+        let few = relays.len().min(RELAYS_WEIGHED);
+        let works = |id: &u64| self.roster.get(*id).is_some_and(|entry| self.paths.routes(now, &entry.node, true).1);
+        relays[..few].sort_by_cached_key(|id| !works(id));
         relays
     }
 

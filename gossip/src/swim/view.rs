@@ -95,7 +95,7 @@ impl<S: Replicated> Swim<S> {
                     since: now.saturating_sub(entry.since),
                     heard: self.paths.last_heard(node.id).map(|heard| now.saturating_sub(heard)),
                     paths: self.paths.view(now, node),
-                    via: if direct || node.id == me.id { None } else { self.relays(node).first().copied() },
+                    via: if direct || node.id == me.id { None } else { self.relays(now, node).first().copied() },
                     name_taken_twice: entry.up && twice(node.name()),
                     node: node.clone(),
                 }

@@ -16,7 +16,7 @@ use vivace_integration::load::{self, Template};
 use vivace_integration::traffic::{Sending, Traffic};
 
 /// Spans of a request: two traces.
-const SPANS: usize = 16;
+pub(crate) const SPANS: usize = 16;
 /// Between two requests of a connection.
 const PACE: Duration = Duration::from_millis(5);
 /// No role may take longer to end, whatever is there or not.
@@ -24,19 +24,23 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// Connections that ask for traces.
 const CHECKERS: usize = 4;
 /// How long acknowledgements may stay away while nothing is being restarted.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 fn template(seed: u64) -> Template {
     Template::new(seed, SPANS)
 }
 
-fn send(cluster: &Cluster, seed: u64, first: u64) -> Sending {
+pub(crate) fn send(cluster: &Cluster, seed: u64, first: u64) -> Sending {
+    send_at(cluster, seed, first, PACE)
+}
+
+fn send_at(cluster: &Cluster, seed: u64, first: u64, pace: Duration) -> Sending {
     let targets: Vec<SocketAddr> = cluster.named("distributor").iter().map(|name| cluster.otlp_http(name)).collect();
-    Traffic { seed, spans: SPANS, pace: PACE, targets }.begin(first)
+    Traffic { seed, spans: SPANS, pace, targets }.begin(first)
 }
 
 /// Fails unless the traces of these requests are there by id, whole and with every span once. Returns how many were asked for.
-fn found_by_id(book: &Ledger, sequences: &[u64], frontend: SocketAddr) -> usize {
+pub(crate) fn found_by_id(book: &Ledger, sequences: &[u64], frontend: SocketAddr) -> usize {
     let template = template(book.seed);
     let checked = book.verify_parallel(sequences, frontend, &template, CHECKERS).unwrap();
     assert_eq!(checked, sequences.len() * template.trace_count());
@@ -61,7 +65,7 @@ fn found_by_search(book: &Ledger, sequences: &[u64], frontend: SocketAddr) {
 }
 
 /// How many spans a metrics query counts over the last minutes.
-fn counted(frontend: SocketAddr) -> (f64, String) {
+pub(crate) fn counted(frontend: SocketAddr) -> (f64, String) {
     let query = encode("{} | count_over_time()");
     let answer = http::get(frontend, &format!("/api/metrics/query?q={query}&since=30m")).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());

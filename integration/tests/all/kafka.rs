@@ -4,6 +4,7 @@ mod cluster;
 mod consumers;
 mod security;
 mod topics;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;

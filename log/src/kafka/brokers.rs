@@ -168,3 +168,50 @@ impl Brokers {
         longest.mul_f64(0.5 + self.state.lock().rng.unit() / 2.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vivace_runtime::FakeClock;
+    use vivace_runtime::metrics::Registry;
+
+    use super::*;
+    use crate::config::KafkaConfig;
+    use crate::kafka::Role;
+
+    fn brokers(config: &KafkaConfig) -> Brokers {
+        let settings = Settings::new(&KafkaConfig { topic: "t".into(), ..config.clone() }).unwrap();
+        let metrics = Metrics::new(&Registry::new(), Role::Producer);
+        Brokers::new(settings, Arc::new(FakeClock::default()), Rng::seeded(1), metrics)
+    }
+
+    #[test]
+    fn advertised_addresses_are_dialled_in_brackets_and_refused_where_tls_cannot_name_them() {
+        let plain = brokers(&KafkaConfig::default());
+        assert_eq!(plain.advertised("2001:db8::1", 9092).unwrap(), "[2001:db8::1]:9092");
+        assert_eq!(plain.advertised("kafka-0.kafka", 9092).unwrap(), "kafka-0.kafka:9092");
+        let tls = KafkaConfig { tls_enabled: true, tls_insecure_skip_verify: true, ..KafkaConfig::default() };
+        let told = brokers(&tls).advertised("2001:db8::1", 9093).unwrap_err();
+        assert!(!told.is_retryable() && told.to_string().contains("advertised.listeners"), "{told}");
+        assert_eq!(brokers(&tls).advertised("10.0.0.1", 9093).unwrap(), "10.0.0.1:9093");
+    }
+
+    #[test]
+    fn the_list_of_brokers_is_gone_through_in_turn() {
+        let brokers = brokers(&KafkaConfig { address: "a:1,b:2,c:3".into(), ..KafkaConfig::default() });
+        let firsts: Vec<_> = (0..6).map(|_| brokers.in_turn().remove(0)).collect();
+        assert_eq!(firsts[..3], firsts[3..]);
+        let mut all = brokers.in_turn();
+        all.sort_unstable();
+        assert_eq!(all, ["a:1", "b:2", "c:3"]);
+    }
+
+    #[test]
+    fn back_off_grows_stays_bounded_and_differs() {
+        let brokers = brokers(&KafkaConfig::default());
+        let waits: Vec<_> = (0..40).map(|attempt| brokers.back_off(attempt)).collect();
+        assert!(waits[0] <= Duration::from_millis(50) && waits[0] >= Duration::from_millis(25));
+        assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(2)));
+        assert!(waits[20..].iter().all(|wait| *wait >= Duration::from_secs(1)));
+        assert_ne!(waits[30], waits[31]);
+    }
+}

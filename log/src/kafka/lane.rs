@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -28,6 +28,8 @@ use crate::sequence::Sequence;
 /// What Tempo's client sends at most; a topic's own limit may be lower and is learned.
 const BATCH_BYTES_MAX: usize = 16_000_000;
 const WRITE: &str = "write records";
+/// What a batch has at least, however long it has waited.
+const ATTEMPT_MIN: Duration = Duration::from_millis(500);
 /// Compressing this much takes half a millisecond.
 const INLINE_BYTES: usize = 256 << 10;
 
@@ -125,7 +127,7 @@ impl Lane {
     /// Sends the batch, in parts when it is too large for the broker, and answers everybody.
     async fn settle(&mut self, batch: Batch<Numbered>) {
         let brokers = Arc::clone(self.leader.brokers());
-        let deadline = brokers.clock.now() + brokers.settings.write_timeout;
+        let deadline = self.deadline(&batch);
         let mut parts = VecDeque::from([batch]);
         while let Some(part) = parts.pop_front() {
             let (records, bytes) = (part.items().len(), part.bytes());
@@ -167,6 +169,15 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// The time of a write counts from queueing, so that all who wait while brokers are away are told in time, and not one batch after
+    /// the other; but every batch gets one attempt that can succeed.
+    fn deadline(&self, batch: &Batch<Numbered>) -> Instant {
+        let brokers = self.leader.brokers();
+        let (now, whole) = (brokers.clock.now(), brokers.settings.write_timeout);
+        let queued = batch.items().first().map_or(now, |first| first.queued.queued);
+        (queued + whole).max(now + whole.min(ATTEMPT_MIN))
     }
 
     fn answer(&self, part: Batch<Numbered>, result: impl Fn(u64) -> Result<Appended, Error>) {

@@ -60,7 +60,9 @@ fn ask(url: &str) -> io::Result<String> {
 fn exchange(mut stream: TcpStream, host: &str, path: &str) -> io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     // HTTP/1.0: the answer ends with the connection and comes in one piece.
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n")?;
+    // In one piece as well: whoever has read a part of it may answer and close before the rest comes.
+    let request = format!("GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

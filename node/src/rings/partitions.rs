@@ -40,3 +40,65 @@ impl Partitions for RingPartitions {
         traces.iter().map(choose).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use futures::FutureExt as _;
+    use vivace_gossip::partition::{PartitionTokens, PartitionView};
+    use vivace_gossip::ring::{CommandError, RingView, Rings};
+    use vivace_gossip::state::{self, PartitionState, State};
+
+    use super::*;
+
+    const RING: &str = "collectors/livestore-partitions";
+
+    /// A ring with these partitions, by number.
+    fn ring(partitions: &[PartitionState]) -> RingPartitions {
+        let mut state = State::new();
+        for (id, value) in (0..).zip(partitions) {
+            let pending = state::Partition::pending("a", 0);
+            let partition = state::Partition { state: pending.state.changed(*value, "a", 1), ..pending };
+            state.put(state::Record::partition(RING, id, partition).unwrap());
+        }
+        let view = PartitionView::new(&state, RING, &RingView::default(), &mut PartitionTokens::default());
+        let refuse = |_| std::future::ready(Err(CommandError::Unavailable(String::new()))).boxed();
+        let board = Board::new(Arc::new(refuse), None);
+        board.publish(Rings { partitions: Some((RING.to_owned(), Arc::new(view))), ..Rings::default() });
+        RingPartitions::new(board)
+    }
+
+    fn traces(count: u64) -> Vec<TraceId> {
+        (0..count).map(|number| TraceId((u128::from(number) << 64 | 7).to_be_bytes())).collect()
+    }
+
+    #[test]
+    fn traces_are_spread_over_active_partitions_alone_and_stay_where_they_are() {
+        use PartitionState::{Active, Inactive, Pending};
+        let ring = ring(&[Active, Pending, Active, Inactive]);
+        let chosen = ring.choose(&TenantId::single(), 0, &traces(200)).unwrap();
+        let used: BTreeSet<_> = chosen.iter().map(|partition| partition.0).collect();
+        assert_eq!(used, BTreeSet::from([0, 2]));
+        assert_eq!(ring.choose(&TenantId::single(), 0, &traces(200)).unwrap(), chosen);
+    }
+
+    #[test]
+    fn a_tenants_shard_bounds_the_partitions_that_its_traces_use() {
+        let ring = ring(&[PartitionState::Active; 8]);
+        let used = |size| {
+            let chosen = ring.choose(&TenantId::single(), size, &traces(500)).unwrap();
+            chosen.into_iter().collect::<BTreeSet<_>>().len()
+        };
+        assert_eq!((used(1), used(3), used(0)), (1, 3, 8));
+    }
+
+    #[test]
+    fn without_an_active_partition_writes_are_refused_with_the_number_that_is_known() {
+        let refused =
+            ring(&[PartitionState::Pending, PartitionState::Inactive]).choose(&TenantId::single(), 0, &traces(1));
+        assert_eq!(refused, Err(NoActivePartition { known: 2 }));
+        assert!(ring(&[]).choose(&TenantId::single(), 0, &traces(1)).is_err());
+    }
+}

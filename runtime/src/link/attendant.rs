@@ -15,6 +15,7 @@ pub(super) struct Attendant {
     links: Links,
     down: mpsc::Sender<Result<Down, Status>>,
     peer: String,
+    process: u64,
     leaving: bool,
 }
 
@@ -38,12 +39,12 @@ type Incoming = BoxStream<'static, Result<Up, Status>>;
 
 impl Attendant {
     pub(super) fn new(links: Links, down: mpsc::Sender<Result<Down, Status>>) -> Self {
-        Self { links, down, peer: String::new(), leaving: false }
+        Self { links, down, peer: String::new(), process: 0, leaving: false }
     }
 
     pub(super) async fn run(mut self, mut up: Incoming) {
         match timeout(SILENCE, up.next()).await {
-            Ok(Some(Ok(first))) if !first.hello.is_empty() => self.peer = first.hello,
+            Ok(Some(Ok(first))) if !first.hello.is_empty() => (self.peer, self.process) = (first.hello, first.process),
             _ => return,
         }
         tracing::debug!(peer = self.peer, "link opened");
@@ -72,18 +73,31 @@ impl Attendant {
 
     async fn attend(&mut self, up: &mut Incoming) -> &'static str {
         let mut silent_until = Instant::now() + SILENCE;
+        let mut broken = self.links.0.broken.subscribe();
+        // Another link of the same process broke: this one takes no call before the process has shown that it lives.
+        let mut suspect = false;
         while !self.leaving {
             tokio::select! {
                 biased;
                 frame = timeout_at(silent_until, up.next()) => match frame {
                     Ok(Some(Ok(frame))) => {
+                        suspect = false;
                         self.leaving |= frame.leaving;
                         silent_until = Instant::now() + SILENCE;
                     }
                     Ok(Some(Err(_)) | None) => return "the other side ended it",
                     Err(_) => return "the other side is silent",
                 },
-                call = self.links.next() => {
+                news = broken.recv() => {
+                    // Who has missed some news assumes the worst.
+                    if news.is_ok_and(|process| process != self.process) {
+                        continue;
+                    }
+                    suspect = true;
+                    // Without room something else is on its way, which is answered as well.
+                    self.down.try_send(Ok(Down { probe: true, ..Down::default() })).ok();
+                }
+                call = self.links.next(), if !suspect => {
                     let Some(call) = call else { return "this process stops" };
                     if let Err(why) = self.conduct(call, up).await {
                         return why;
@@ -104,7 +118,7 @@ impl Attendant {
             timeout_nanos: u64::try_from(call.deadline.left().as_nanos()).unwrap_or(u64::MAX),
             only_if_room: call.admission == Admission::Try,
         };
-        let begin = Down { call: serial, ask: Some(ask), cancel: false };
+        let begin = Down { call: serial, ask: Some(ask), ..Down::default() };
         if self.down.send(Ok(begin)).await.is_err() {
             return self.lost(&call.events, "the other side ended it").await;
         }
@@ -143,7 +157,7 @@ impl Attendant {
 
     /// The asker is gone: the other side is told, and the link is free once it has ended the call.
     async fn cancel(&mut self, serial: u64, up: &mut Incoming) -> Result<(), &'static str> {
-        if self.down.send(Ok(Down { call: serial, ask: None, cancel: true })).await.is_err() {
+        if self.down.send(Ok(Down { call: serial, cancel: true, ..Down::default() })).await.is_err() {
             return Err("the other side ended it");
         }
         let ended = async {
@@ -161,6 +175,9 @@ impl Attendant {
     async fn lost(&self, events: &mpsc::Sender<Event>, why: &'static str) -> Result<(), &'static str> {
         let status =
             Status::unavailable(format!("{} went away ({why}); whether the request took effect is unknown", self.peer));
+        // Before the asker can ask again, so that it does not go to another link of a process that has died. Without any
+        // other link nobody listens.
+        self.links.0.broken.send(self.process).ok();
         // The asker may have gone first.
         events.send(Event::Ended(Err(status))).await.ok();
         Err(why)

@@ -16,6 +16,9 @@ pub(super) struct Down {
     /// Nobody waits for it any more.
     #[prost(bool, tag = "3")]
     pub(super) cancel: bool,
+    /// Are you there? Any frame is an answer.
+    #[prost(bool, tag = "4")]
+    pub(super) probe: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -49,6 +52,9 @@ pub(super) struct Up {
     /// No further call, please: the process stops.
     #[prost(bool, tag = "6")]
     pub(super) leaving: bool,
+    /// With the first frame: which process it is, so that its links are known to live and die together.
+    #[prost(uint64, tag = "7")]
+    pub(super) process: u64,
 }
 
 /// How a call ended; code 0 is well.

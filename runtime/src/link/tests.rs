@@ -144,6 +144,86 @@ async fn the_calls_of_a_peer_that_dies_end_unavailable_and_others_do_not() {
     root.drain(Duration::ZERO).await;
 }
 
+/// A link that is open and silent, as that of a process which has died unnoticed.
+async fn silent(address: &str, process: u64) -> (mpsc::Sender<Up>, Streaming<Down>) {
+    let (up, outgoing) = mpsc::channel(1);
+    up.try_send(Up { hello: "silent".to_owned(), process, ..Up::default() }).unwrap();
+    let mut client = tonic::client::Grpc::new(crate::contract::peer(address).unwrap().channel());
+    client.ready().await.unwrap();
+    let (path, codec) = (http::uri::PathAndQuery::from_static(PATH), ProstCodec::<Up, Down>::default());
+    let down = client.streaming(Request::new(ReceiverStream::new(outgoing)), path, codec).await.unwrap();
+    (up, down.into_inner())
+}
+
+#[actix::test]
+async fn what_a_process_that_died_leaves_behind_gets_no_call() {
+    let World { root, linking, .. } = world(0).await;
+    let child = Child::<Numbers>::new("numbers", Bounds::messages(100));
+    let local = StreamEndpoint::local(child.mailbox::<Count>());
+    let other = Supervisor::root("other", Arc::new(SystemClock), Placement::Here);
+    other.add(child, move |_| Ok(Numbers(Watched::default())));
+    other.start();
+    let links = Links::new("processes");
+    let (address, server) = crate::contract::expose(links.router()).await.unwrap();
+    let answers = EndpointRouter::of(SERVICE).streaming(local).answers();
+    let open = |process: u64| {
+        let (peer, name) = (crate::contract::peer(&address).unwrap(), format!("process {process}"));
+        let link = LinkTo { peer, name, process, answers: answers.clone() };
+        tokio::spawn(async move { drop(link.serve(CancellationToken::new()).await) })
+    };
+    let mut connected = links.watch();
+    let dying = open(1);
+    connected.wait_for(|connected| *connected == 1).await.unwrap();
+    let numbers = StreamEndpoint::<Count, Count>::linked(&links, SERVICE);
+    let call = numbers.call(to(0), LONG).await.unwrap();
+    let left_behind = [silent(&address, 1).await, silent(&address, 1).await];
+    let lives = open(2);
+    connected.wait_for(|connected| *connected == 4).await.unwrap();
+    dying.abort();
+    assert_eq!(all(call).await, [Err(Code::Unavailable)]);
+    for _ in 0..10 {
+        assert_eq!(all(numbers.call(to(1), LONG).await.unwrap()).await, [Ok(0)]);
+    }
+    drop(left_behind);
+    lives.abort();
+    server.cancel();
+    linking.end();
+    other.drain(Duration::ZERO).await;
+    root.drain(Duration::ZERO).await;
+}
+
+#[actix::test]
+async fn a_link_of_a_process_that_lives_goes_on_when_another_breaks() {
+    let World { root, linking, numbers, .. } = world(0).await;
+    let (address, server) = crate::contract::expose(linking.links.router()).await.unwrap();
+    let child = Child::<Numbers>::new("numbers", Bounds::messages(100));
+    let local = StreamEndpoint::local(child.mailbox::<Count>());
+    let other = Supervisor::root("other", Arc::new(SystemClock), Placement::Here);
+    other.add(child, move |_| Ok(Numbers(Watched::default())));
+    other.start();
+    let answers = EndpointRouter::of(SERVICE).streaming(local).answers();
+    let open = || {
+        let peer = crate::contract::peer(&address).unwrap();
+        let link = LinkTo { peer, name: "one".to_owned(), process: 7, answers: answers.clone() };
+        tokio::spawn(async move { drop(link.serve(CancellationToken::new()).await) })
+    };
+    let mut connected = linking.links.watch();
+    let first = open();
+    connected.wait_for(|connected| *connected == 1).await.unwrap();
+    let call = numbers.call(to(0), LONG).await.unwrap();
+    let second = open();
+    connected.wait_for(|connected| *connected == 2).await.unwrap();
+    first.abort();
+    assert_eq!(all(call).await, [Err(Code::Unavailable)]);
+    // Well before the next beat, because it was asked.
+    assert_eq!(all(numbers.call(to(1), BEAT / 2).await.unwrap()).await, [Ok(0)]);
+    second.abort();
+    server.cancel();
+    linking.end();
+    other.drain(Duration::ZERO).await;
+    root.drain(Duration::ZERO).await;
+}
+
 #[actix::test]
 async fn a_slow_reader_slows_the_other_side_down() {
     let World { root, linking, numbers, watched } = world(1).await;
@@ -172,7 +252,8 @@ async fn who_leaves_finishes_its_call_and_gets_no_other() {
     let links = Links::new("leavers");
     let (address, server) = crate::contract::expose(links.router()).await.unwrap();
     let answers = EndpointRouter::of(SERVICE).streaming(local).answers();
-    let link = LinkTo { peer: crate::contract::peer(&address).unwrap(), name: "leaver".to_owned(), answers };
+    let link =
+        LinkTo { peer: crate::contract::peer(&address).unwrap(), name: "leaver".to_owned(), process: 1, answers };
     let leave = CancellationToken::new();
     let (leaves, serving) = (leave.clone(), link.clone());
     let served = tokio::spawn(async move { serving.serve(leaves).await });

@@ -27,6 +27,8 @@ pub struct LinkTo {
     pub peer: Peer,
     /// What this process calls itself.
     pub name: String,
+    /// Tells this process from every other, the same for all its links: a random number.
+    pub process: u64,
     /// What it answers.
     pub answers: Answers,
 }
@@ -90,7 +92,8 @@ impl LinkTo {
     /// The link could not be opened or broke.
     pub async fn serve(&self, leave: CancellationToken) -> Result<(), Status> {
         let (up, outgoing) = mpsc::channel(1);
-        up.try_send(Up { hello: self.name.clone(), ..Up::default() }).expect("an empty channel has room for one");
+        up.try_send(Up { hello: self.name.clone(), process: self.process, ..Up::default() })
+            .expect("an empty channel has room for one");
         let mut client = tonic::client::Grpc::new(self.peer.channel())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_REPLY_BYTES);
@@ -130,6 +133,8 @@ impl LinkTo {
                         running = Running::Starting(frame.call, self.start(ask));
                     } else if frame.cancel && running.call() == Some(frame.call) {
                         pending = Some(running.end(frame.call, Err(Status::cancelled("nobody waits for it"))));
+                    } else if frame.probe && pending.is_none() {
+                        pending = Some(Up::default());
                     }
                 }
                 permit = up.reserve(), if pending.is_some() => {

@@ -151,6 +151,21 @@ pub(super) fn open(
     Ok(Opened { store, impatient, dress: dress(config), part_bytes, description })
 }
 
+/// What to look at when the store does not answer as it should. Listings give the server's answer as text alone.
+pub(super) fn remedy(error: &object_store::Error) -> &'static str {
+    let text = error.to_string();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&["NoSuchBucket", "404 Not Found"]) {
+        "create the bucket, or correct `bucket`, `endpoint` or `forcepathstyle`"
+    } else if says(&["AuthorizationHeaderMalformed", "PermanentRedirect"]) {
+        "the bucket is in another region: correct `region` or `endpoint`"
+    } else if says(&["401 Unauthorized", "403 Forbidden"]) {
+        "check the credentials and what they may do: listing, reading, writing and deleting are needed"
+    } else {
+        "check `endpoint`, `region` and `insecure`, that the server can be reached from here, and that the credentials can be had"
+    }
+}
+
 fn tls(section: &str, config: &S3Config) -> Result<ClientTls, OpenError> {
     let tls = TlsClientConfig {
         tls_cert_path: config.tls_cert_path.clone(),
@@ -239,6 +254,15 @@ mod tests {
         let mut half = config();
         half.secret_key = Secret::default();
         assert!(refused(&half).contains("secret_key is empty"));
+    }
+
+    #[test]
+    fn what_the_server_says_decides_what_to_look_at() {
+        let of = |said: &str| remedy(&object_store::Error::Generic { store: "S3", source: said.into() });
+        assert!(of("404 Not Found: <Code>NoSuchBucket</Code>").starts_with("create the bucket"));
+        assert!(of("301: <Code>PermanentRedirect</Code>").contains("another region"));
+        assert!(of("403 Forbidden: <Code>SignatureDoesNotMatch</Code>").starts_with("check the credentials"));
+        assert!(of("connect to h:1: Connection refused").contains("can be reached from here"));
     }
 
     #[tokio::test]

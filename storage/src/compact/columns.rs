@@ -19,8 +19,8 @@ use crate::{
 
 /// Traces held by several inputs beyond which merging row by row is the quicker way.
 const MAX_SHARED: usize = 4096;
-/// So are this many bytes of them.
-const MAX_SHARED_BYTES: usize = 32 << 20;
+/// So are this many bytes of them, which are in memory at once.
+const MAX_SHARED_BYTES: usize = 96 << 20;
 /// Traces of each input that are measured: how large a row group becomes can only be estimated.
 const SAMPLE: usize = 64;
 
@@ -170,20 +170,23 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
     for at in shared.values().flatten() {
         wanted.entry((at.input, at.group)).or_default().push(at.row);
     }
-    let mut parts: BTreeMap<TraceId, Vec<Bytes>> = BTreeMap::new();
+    let mut parts: BTreeMap<TraceId, (usize, Vec<Bytes>)> = BTreeMap::new();
     let mut bytes = 0;
     for ((input, group), rows) in wanted {
-        let block = inputs[input];
-        let read = |source| failed(block, source);
-        let mut records = RecordReader::new(block, group, Some(&rows)).map_err(read)?;
+        let read = |source| failed(inputs[input], source);
+        let mut records = RecordReader::new(inputs[input], group, Some(&rows)).map_err(read)?;
         for row in rows.iter() {
             records.seek(row).map_err(read)?;
             let Some((id, trace)) = records.next_row().map_err(read)? else { continue };
-            let known = parts.entry(id).or_default();
+            let (size, known) = parts.entry(id).or_default();
             // A copy of the whole row, as after a repeated flush, needs no look inside.
             if !known.contains(&trace) {
                 bytes += trace.len();
+                *size += trace.len();
                 known.push(trace);
+            }
+            if *size > block.max_trace_bytes {
+                return Err(Error::TooLarge(id));
             }
             if bytes > MAX_SHARED_BYTES {
                 return Ok(None);
@@ -193,7 +196,7 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
     let mut spec = BlockSpec::new(block.tenant.clone(), Uuid::nil(), block.dedicated.clone());
     spec.max_trace_bytes = usize::MAX;
     let mut writer = BlockWriter::new(spec)?;
-    for (id, parts) in parts {
+    for (id, (_, parts)) in parts {
         if !writer.add_trace(id.0, &parts)?.leftover.is_empty() {
             return Err(Error::TooLarge(id));
         }

@@ -35,7 +35,8 @@ pub enum Error {
     /// Nothing to do: no input, or every trace was dropped.
     #[error("no trace is left")]
     Empty,
-    /// A trace that several inputs hold in parts does not fit one row, and dropping a part would lose spans.
+    /// A trace that several inputs hold in parts does not fit one row of [`BlockSpec::max_trace_bytes`], and dropping a part would
+    /// lose spans: these inputs stay apart.
     #[error("trace {0} is too large for one row")]
     TooLarge(TraceId),
     /// The job was called off.
@@ -66,8 +67,6 @@ pub fn compact(inputs: &[&OpenBlock], mut spec: CompactSpec<'_>) -> Result<Finis
     let end = metas().map(|meta| meta.end_time).max().unwrap_or(start);
     block.compaction_level = metas().map(|meta| meta.compaction_level).max().unwrap_or(0).saturating_add(1);
     block.replication_factor = inputs.first().map_or(1, |input| input.meta().replication_factor);
-    // A row is never cut here: what would be left over has no other block to go to.
-    block.max_trace_bytes = usize::MAX;
     block.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
     let copied = if columns::fits(inputs, block) { columns::merge(inputs, &mut spec)? } else { None };
     let mut finished = match copied {
@@ -81,8 +80,12 @@ pub fn compact(inputs: &[&OpenBlock], mut spec: CompactSpec<'_>) -> Result<Finis
 
 /// Takes every trace apart and puts it together again.
 fn by_rows(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedBlock, Error> {
-    let mut writer = BlockWriter::new(spec.block)?;
-    let mut merge = Merge::new(inputs)?;
+    let most = spec.block.max_trace_bytes;
+    let mut block = spec.block;
+    // A row is never cut here: what would be left over has no other block to go to.
+    block.max_trace_bytes = usize::MAX;
+    let mut writer = BlockWriter::new(block)?;
+    let mut merge = Merge::new(inputs, most)?;
     while let Some((id, parts)) = merge.next()? {
         if !(spec.go_on)() {
             return Err(Error::Cancelled);
@@ -106,12 +109,14 @@ struct Merge<'a> {
     inputs: Vec<(Uuid, Rows<'a>)>,
     /// The next row of each input: smallest id first, then the order of the inputs.
     heads: BinaryHeap<Reverse<(TraceId, usize, Bytes)>>,
+    /// Most bytes of a trace in parts.
+    most: usize,
 }
 
 impl<'a> Merge<'a> {
-    fn new(blocks: &[&'a OpenBlock]) -> Result<Self, Error> {
+    fn new(blocks: &[&'a OpenBlock], most: usize) -> Result<Self, Error> {
         let inputs = blocks.iter().map(|block| (block.meta().block_id, read::rows(block))).collect();
-        let mut merge = Self { inputs, heads: BinaryHeap::with_capacity(blocks.len()) };
+        let mut merge = Self { inputs, heads: BinaryHeap::with_capacity(blocks.len()), most };
         (0..blocks.len()).try_for_each(|input| merge.pull(input))?;
         Ok(merge)
     }
@@ -139,6 +144,9 @@ impl<'a> Merge<'a> {
             // A copy of the whole row, as after a repeated flush, needs no look inside.
             if !parts.contains(&trace) {
                 parts.push(trace);
+                if parts.iter().map(Bytes::len).sum::<usize>() > self.most {
+                    return Err(Error::TooLarge(id));
+                }
             }
             self.pull(input)?;
         }
@@ -318,6 +326,26 @@ mod tests {
                 assert_eq!(find_trace(&copied, id).unwrap(), Some(trace));
             }
         }
+    }
+
+    fn spec<'a>(block: &BlockSpec, data: &'a mut dyn FnMut(Bytes)) -> CompactSpec<'a> {
+        CompactSpec { block: block.clone(), drop: &|_| false, data, go_on: &|| true }
+    }
+
+    /// Whichever way it is merged, a trace never becomes a row that is too large for those who write and read it.
+    #[test]
+    fn a_trace_whose_parts_do_not_fit_one_row_keeps_its_blocks_apart() {
+        let inputs = overlapping();
+        let inputs: Vec<&OpenBlock> = inputs.iter().collect();
+        let mut block = BlockSpec::new("single-tenant", Uuid::from_u128(7), DedicatedColumns::defaults());
+        block.max_trace_bytes = 1500;
+        let mut taken = 0;
+        let mut data = |_| taken += 1;
+        assert!(matches!(columns::merge(&inputs, &mut spec(&block, &mut data)), Err(Error::TooLarge(_))));
+        assert!(matches!(by_rows(&inputs, spec(&block, &mut data)), Err(Error::TooLarge(_))));
+        // A row that is large in one block alone is no obstacle.
+        let one = compact(&inputs[..1], spec(&block, &mut data)).unwrap();
+        assert_eq!(one.meta.total_objects, inputs[0].rows());
     }
 
     #[test]

@@ -180,7 +180,7 @@ mod tests {
             "{ }",
             "{ status = error }",
             "{ resource.service.name = \"cart\" && duration > 1ms } | select(span:id, name, event:name)",
-            "{ span.http.response.status_code >= 400 || kind = client } | select(span.http.response.status_code, parent)",
+            "{ span.http.response.status_code >= 400 || kind = client } | select(span.http.response.status_code, kind)",
             "{ span.app.user.id =~ \".*1.*\" }",
             "{ } >> { status = error } | select(nestedSetLeft, trace:duration)",
             "{ kind = server } | count() > 1",

@@ -27,6 +27,8 @@ use crate::state::{Copies, CutId, Known, Lag, Ledger, Loss, Origin, Partition, S
 const CONNECT_RETRY: Duration = Duration::from_secs(1);
 /// A read that the log refuses for a reason that somebody must remove is tried again after this.
 const REFUSED_RETRY: Duration = Duration::from_secs(2);
+/// The last commit is waited for so long.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 /// So many records that were set aside are shown, and more only while they may be read again.
 const QUARANTINED_MAX: usize = 1_000;
 /// Time between two looks at readiness and lag, of which every second one asks the log for its end.
@@ -104,6 +106,8 @@ pub(super) struct LocalState {
     safe: u64,
     committed: Option<u64>,
     committing: bool,
+    /// So many writes of the ledger are on their way.
+    saving: u32,
     /// The log is being reached for.
     connecting: bool,
     /// A question for the log's end is on its way.
@@ -117,6 +121,11 @@ pub(super) struct LocalState {
 }
 
 impl LocalState {
+    /// Whether the ledger on disk is the one in memory, as far as a restart cares.
+    fn is_safe(&self, ledger: &Ledger) -> bool {
+        self.saving == 0 && self.safe == ledger.replay_from
+    }
+
     pub(super) fn observe(&self, ledger: &Ledger, seen: &mut serde_json::Map<String, serde_json::Value>) {
         seen.insert("local_blocks".into(), self.shelf.len().into());
         seen.insert("records_not_applied".into(), self.lag.records().into());
@@ -189,6 +198,7 @@ impl Owner {
             safe,
             committed: None,
             committing: false,
+            saving: 0,
             connecting: false,
             asking: false,
             looks: 0,
@@ -372,6 +382,7 @@ impl Owner {
         if let Home::Local(home) = &self.shared.home {
             *home.reached.lock() = None;
         }
+        self.state.end_replay();
         self.cut(unix_ms(cx), IMMEDIATE, cx);
         self.settled(cx);
     }
@@ -407,19 +418,23 @@ impl Owner {
 
     /// Makes the ledger durable. What it does not name any more may be deleted then, what it covers may be committed.
     fn keep_ledger(&mut self, cx: &mut Cx<Self>) {
-        let (saved, doomed) = (self.save(), self.local.as_mut().map(|local| std::mem::take(&mut local.doomed)));
+        let saved = self.save();
+        let Some(local) = &mut self.local else { return };
+        let doomed = std::mem::take(&mut local.doomed);
+        local.saving += 1;
         cx.spawn(saved, move |owner, saved, cx| {
             let Some(local) = &mut owner.local else { return };
+            local.saving -= 1;
             match saved {
                 Ok(replay_from) => {
                     local.safe = replay_from;
-                    owner.delete_later(doomed.unwrap_or_default(), cx);
+                    owner.delete_later(doomed, cx);
                     if matches!(&owner.shared.home, Home::Local(home) if home.times.commit_interval.is_zero()) {
                         owner.commit(cx);
                     }
                 }
                 Err(status) => {
-                    local.doomed.extend(doomed.unwrap_or_default());
+                    local.doomed.extend(doomed);
                     owner.problem("write the ledger", status.message());
                     cx.after(FLUSH_RETRY, Self::keep_ledger);
                 }
@@ -500,19 +515,21 @@ impl Owner {
     /// Looks whether everything that was read is in blocks, where somebody waits for that.
     fn settled(&mut self, cx: &mut Cx<Self>) {
         let Some(local) = &mut self.local else { return };
-        if !self.state.closing().is_empty() {
+        if !local.is_safe(&self.ledger) || !self.state.closing().is_empty() {
+            // What is on its way asks again.
             return;
         }
-        if self.draining.is_some() {
-            let due = local.offsets.is_some() && local.committed != Some(local.safe);
-            match (due, local.committing || local.safe != self.ledger.replay_from) {
-                // What is on its way asks again.
-                (_, true) => {}
-                (true, false) => self.commit(cx),
-                (false, false) => self.drained(),
+        if self.draining.is_none() {
+            if local.leaving {
+                self.connect(cx);
             }
-        } else if local.leaving && local.safe == self.ledger.replay_from {
-            self.connect(cx);
+            return;
+        }
+        let due = local.offsets.is_some() && local.committed != Some(local.safe);
+        match (local.committing, due) {
+            (true, _) => {}
+            (false, true) => self.commit(cx),
+            (false, false) => self.drained(),
         }
     }
 
@@ -526,6 +543,17 @@ impl Owner {
         }
         self.reader = None;
         self.settled(cx);
+        cx.after(COMMIT_PATIENCE, Self::stop_waiting);
+    }
+
+    /// The blocks and the ledger are what counts; a log that is away need not hear of them.
+    fn stop_waiting(&mut self, cx: &mut Cx<Self>) {
+        let Some(local) = &self.local else { return };
+        if self.state.closing().is_empty() && local.is_safe(&self.ledger) {
+            self.drained();
+        } else {
+            cx.after(COMMIT_PATIENCE, Self::stop_waiting);
+        }
     }
 
     /// Whether it has become ready, and how far it is.

@@ -298,6 +298,16 @@ impl Partition {
         self.pending.first().map(|p| p.id.end)
     }
 
+    /// Whether what comes was there before, and only the pieces of carried traces are taken.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.next < self.covered
+    }
+
+    /// The log is gone: what is not read again of it never will be.
+    pub(crate) fn end_replay(&mut self) {
+        self.next = self.next.max(self.covered);
+    }
+
     /// Whether the head is as large as it may be: in all, or of one tenant.
     pub(crate) fn is_full(&self) -> bool {
         self.full || self.head_bytes >= self.rules.max_block_bytes
@@ -305,7 +315,7 @@ impl Partition {
 
     /// Why a cut is due now, in the words of `tempo_live_store_blocks_cut_total`; none if it is not.
     pub(crate) fn cut_due(&self, now_ms: i64) -> Option<&'static str> {
-        let born = self.head_born_ms?;
+        let born = self.head_born_ms.filter(|_| !self.is_replaying())?;
         let age = Duration::from_millis(u64::try_from(now_ms - born).unwrap_or(0));
         if self.is_full() {
             return Some("max_block_bytes");
@@ -318,9 +328,10 @@ impl Partition {
     /// Closes the head. Traces that are still growing are carried into the next cut, unless `everything` is set (the
     /// process ends) or they have lived for too long. Of a full head only the latest touched are carried.
     ///
-    /// `None` when there is nothing to cut.
+    /// `None` when there is nothing to cut, or when the pieces of carried traces are not all there again: a cut among them would
+    /// cover less than is covered.
     pub(crate) fn cut(&mut self, now_ms: i64, everything: bool) -> Option<Arc<Cut>> {
-        self.head_born_ms?;
+        self.head_born_ms.filter(|_| !self.is_replaying())?;
         let rules = self.rules.clone();
         let id = CutId { number: self.next_number, first: self.first, end: self.next };
         self.next_number += 1;

@@ -438,6 +438,22 @@ async fn an_empty_ring_is_not_an_empty_answer() {
 }
 
 #[actix::test]
+async fn a_querier_that_has_just_started_waits_for_news_of_the_ring_and_not_for_ever() {
+    let world = world(config(), vec![owner(0, "a", Some(Manner::Whole))]).await;
+    let partitions = std::mem::take(&mut *world.stores.0.lock());
+    let mut waits = Box::pin(world.ring.heard());
+    assert!(futures::FutureExt::now_or_never(&mut waits).is_none());
+    *world.stores.0.lock() = partitions;
+    world.clock.advance(LOOK);
+    waits.await;
+    // Once it should have heard, an empty ring is empty.
+    world.stores.0.lock().clear();
+    world.clock.advance(NEWS);
+    world.ring.heard().await;
+    world.end().await;
+}
+
+#[actix::test]
 async fn an_owner_that_is_thought_dead_is_asked_when_there_is_no_other() {
     let thought_dead = Being { healthy: false, ..owner(0, "a", Some(Manner::Whole)) };
     let world = world(config(), vec![thought_dead]).await;

@@ -67,7 +67,7 @@ async fn the_job_of_a_querier_that_dies_runs_on_another() {
         world(&mut frontend_.world.lock());
         let (address, server) = vivace_runtime::contract::expose(linking.links.router()).await.unwrap();
         let peer = vivace_runtime::contract::peer(&address).unwrap();
-        let link = LinkTo { peer, name: "second".to_owned(), answers: frontend_.router.answers() };
+        let link = LinkTo { peer, name: "second".to_owned(), process: 99, answers: frontend_.router.answers() };
         linking.workers.push(tokio::spawn(async move { drop(link.serve(CancellationToken::new()).await) }));
         let mut connected = linking.links.watch();
         connected.wait_for(|connected| *connected == 2).await.unwrap();

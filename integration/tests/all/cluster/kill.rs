@@ -15,7 +15,7 @@ use super::{PATIENCE, SPANS, counted, found_by_id, send};
 /// Requests acknowledged between two kills: enough that every process has something in its hands.
 const BETWEEN: u64 = 40;
 /// Rounds in which every process dies once.
-const ROUNDS: u64 = 3;
+const ROUNDS: u64 = 2;
 
 fn rounds() -> u64 {
     match std::env::var("VIVACE_LONG") {

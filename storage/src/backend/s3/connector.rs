@@ -139,7 +139,14 @@ fn failed(error: hyper_util::client::legacy::Error) -> HttpError {
         }
         source = cause.source();
     }
-    HttpError::new(kind, error)
+    // The store prints an error without its causes, and only they say what is wrong.
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    HttpError::new(kind, io::Error::other(text))
 }
 
 fn kind_of(error: &hyper::Error) -> HttpErrorKind {
@@ -269,5 +276,74 @@ impl AsyncWrite for Wire {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    fn client(hedge: Option<Hedge>) -> Service {
+        let client = Client::builder(TokioExecutor::new()).build(Dial { tls: None });
+        Service { client, hedge }
+    }
+
+    fn request(method: Method, port: u16) -> HttpRequest {
+        let url = format!("http://127.0.0.1:{port}/object");
+        http::Request::builder().method(method).uri(url).body(HttpRequestBody::empty()).unwrap()
+    }
+
+    /// A server whose first connection is never answered.
+    async fn forgetful() -> (u16, tokio::task::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let served = tokio::spawn(async move {
+            let (_silent, _) = listener.accept().await.unwrap();
+            let (mut second, _) = listener.accept().await.unwrap();
+            let mut head = [0; 64];
+            assert!(second.read(&mut head).await.unwrap() > 0);
+            second.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+            2
+        });
+        (port, served)
+    }
+
+    #[tokio::test]
+    async fn a_read_that_takes_long_is_asked_for_again_and_the_first_answer_counts() {
+        let hedge = Hedge { after: Duration::from_millis(20), up_to: 2 };
+        let (port, served) = forgetful().await;
+        let answer = client(Some(hedge)).send(request(Method::GET, port)).await.unwrap();
+        assert_eq!(answer.into_body().bytes().await.unwrap(), b"ok".as_slice());
+        assert_eq!(served.await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn writes_are_never_hedged() {
+        let hedge = Hedge { after: Duration::from_millis(1), up_to: 5 };
+        let (port, served) = forgetful().await;
+        let client = client(Some(hedge));
+        let sent = tokio::time::timeout(Duration::from_millis(100), client.send(request(Method::PUT, port))).await;
+        assert!(sent.is_err(), "nobody has answered");
+        assert!(!served.is_finished(), "a second connection was made");
+        served.abort();
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_named() {
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let error = client(None).send(request(Method::GET, port)).await.unwrap_err();
+        assert_eq!(error.kind(), HttpErrorKind::Connect);
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text += &format!(": {cause}");
+            source = cause.source();
+        }
+        assert!(text.contains(&format!("connect to 127.0.0.1:{port}")), "{text}");
     }
 }

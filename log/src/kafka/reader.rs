@@ -32,8 +32,11 @@ const FETCH_WAIT: Duration = Duration::from_secs(1);
 
 /// Asked for at least and at most, whatever the caller wants to have at once.
 const FETCH_BYTES: (usize, usize) = (64 << 10, 50_000_000);
-/// A brokers' absence is told again after this many attempts.
-const TELL_EVERY: u32 = 30;
+/// Attempts come at least five times a second, however long brokers have been away: what is acknowledged when they are back is asked for
+/// at once.
+const BACK_OFF_STEPS: u32 = 2;
+/// The absence of brokers is told again after this many attempts, about a minute.
+const TELL_EVERY: u32 = 400;
 
 pub(crate) struct KafkaReader {
     partition: Partition,
@@ -178,7 +181,7 @@ impl Fetcher {
                         tracing::warn!(offset = from.0, reason = %failure, "reading from Kafka waits for the brokers");
                     }
                     let brokers = self.channel.shared();
-                    let wait = brokers.back_off(failed);
+                    let wait = brokers.back_off(failed.min(BACK_OFF_STEPS));
                     failed += 1;
                     brokers.clock.sleep(wait).await;
                 }

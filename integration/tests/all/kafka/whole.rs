@@ -4,6 +4,7 @@ use serde_json::json;
 use vivace_integration::cluster::Cluster as Roles;
 use vivace_integration::kafka::Kafka;
 use vivace_integration::ledger::Outcome;
+use vivace_integration::load::Template;
 
 use super::TOPICS;
 use crate::cluster::{PATIENCE, SPANS, counted, found_by_id, send};
@@ -34,6 +35,10 @@ fn nothing_acknowledged_is_lost_or_doubled_when_the_broker_is_killed_under_a_who
     let (book, _) = sending.end();
     let frontend = roles.http("query-frontend-0");
     let acknowledged = book.acknowledged();
+    // Readers, too, must find the broker again. Until then a live-store answers up to what it has read.
+    let (template, newest) = (Template::new(book.seed, SPANS), book.newest(20));
+    let caught_up = || book.verify_parallel(&newest, frontend, &template, 2).is_ok();
+    roles.wait_until("the newest traces are found", &names, caught_up).unwrap();
     found_by_id(&book, &acknowledged, frontend);
     // A count shows copies of a span. Requests of unknown outcome may be in it.
     let unknown = book.outcomes.values().filter(|outcome| **outcome == Outcome::Unknown).count();

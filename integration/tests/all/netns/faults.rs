@@ -29,35 +29,48 @@ fn cluster(lab: &Lab, stack: Stack, names: &[&str], start: impl Fn(Start) -> Sta
 }
 
 #[test]
-fn faults_1_to_5_a_death_a_stop_and_ways_that_are_blocked_are_told_apart() {
+fn faults_1_2_3_and_5_a_death_a_stop_and_ways_that_are_blocked_are_told_apart() {
     let Some(lab) = Lab::new("ways") else { return };
-    let names = ["well-0", "well-1", "killed", "stopped", "no-udp", "one-way", "no-ipv6"];
+    let names = ["well-0", "well-1", "killed", "stopped", "no-udp", "no-ipv6"];
     let mut members = cluster(&lab, Stack::Dual, &names, |start| start);
-    let [killed, stopped, no_udp, one_way, no_ipv6] = <[Member; 5]>::try_from(members.split_off(2)).unwrap();
-    let (v4, v6) = (
-        |member: &Member, port: u16| format!("{}:{port}", member.host.v4.unwrap()),
-        |member: &Member, port: u16| format!("[{}]:{port}", member.host.v6.unwrap()),
-    );
+    let [killed, stopped, no_udp, no_ipv6] = <[Member; 4]>::try_from(members.split_off(2)).unwrap();
     let gossip_of_killed = v4(&killed, GOSSIP);
     killed.node.kill().unwrap();
     stopped.node.signal("STOP").unwrap();
     no_udp.host.firewall(&["udp dport 7946 drop"], &[]);
-    one_way.host.firewall(&["tcp dport 7946 drop"], &[]);
     no_ipv6.host.drop_ipv6();
+    let v6 = |member: &Member| format!("[{}]:{GOSSIP}", member.host.v6.unwrap());
     let wanted = [
         named("killed", "dead", true, &[&gossip_of_killed, "refuses connections", "Declared dead"]),
-        named("stopped", "hangs", false, &[&v6(&stopped, GOSSIP), "accepts connections and says nothing"]),
+        named("stopped", "hangs", false, &[&v6(&stopped), "accepts connections and says nothing"]),
         named("no-udp", "datagrams_blocked", false, &[&v4(&no_udp, GOSSIP), "Datagrams", "TCP works"]),
-        named("one-way", "one_way", false, &[&v4(&one_way, GOSSIP), "TCP", "fail from here", "Last heard"]),
         named(
             "no-ipv6",
             "family_down",
             false,
-            &[&format!("TCP and UDP to {} work.", v4(&no_ipv6, GOSSIP)), &v6(&no_ipv6, GOSSIP), "Neither TCP nor UDP"],
+            &[&format!("TCP and UDP to {} work.", v4(&no_ipv6, GOSSIP)), &v6(&no_ipv6), "Neither TCP nor UDP"],
         ),
     ];
-    named_by("faults 1 to 5", &members, &wanted, &wanted);
+    named_by("faults 1, 2, 3 and 5", &members, &wanted, &wanted);
     stopped.node.signal("CONT").unwrap();
+}
+
+#[test]
+fn fault_4_a_member_that_nobody_can_call_is_heard_and_named_and_never_taken_for_dead() {
+    let Some(lab) = Lab::new("oneway") else { return };
+    let mut members = cluster(&lab, Stack::Dual, &["well-0", "well-1", "well-2", "one-way"], |start| start);
+    let one_way = members.pop().unwrap();
+    one_way.host.firewall(&["tcp dport 7946 drop"], &[]);
+    let wanted = [named("one-way", "one_way", false, &[&v4(&one_way, GOSSIP), "TCP", "fail from here", "Last heard"])];
+    named_by("fault 4", &members, &wanted, &wanted);
+    for member in members.iter().chain([&one_way]) {
+        let down = |line: &String| line.contains("member is down") || line.contains("taken for dead");
+        assert_eq!(member.node.log().into_iter().find(down), None, "{}", member.id);
+    }
+}
+
+fn v4(member: &Member, port: u16) -> String {
+    format!("{}:{port}", member.host.v4.unwrap())
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //!
 //! `Wire` is a connection of our own, for what rskafka does not speak or does not do well. What the wrapper adds to both: a time limit
 //! on every call; a way back to the list of brokers when what is known of the cluster leads nowhere; errors classed by what to do
-//! ([`Failure`](failure::Failure)); batching with one request in flight per partition, so that order is kept and the header
+//! (`Failure`); batching with one request in flight per partition, so that order is kept and the header
 //! `vivace-seq` tells copies apart; reading that waits while brokers are away; group offsets; the topic's id, so that a topic that
 //! was created again is another log.
 //!

@@ -1,20 +1,45 @@
 //! How the binary is linked where it is built for use, on Linux.
 
 use std::env;
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=link/order.txt");
+    println!("cargo:rerun-if-env-changed=VIVACE_KEEP_SYMBOLS");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|set| set == value);
     if !(is("PROFILE", "release") && is("DEBUG", "false") && is("CARGO_CFG_TARGET_OS", "linux")) {
         return;
     }
     // `strip` of the profile would say so, but Cargo drops it for a package with a profile of its own.
-    println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
+    if env::var_os("VIVACE_KEEP_SYMBOLS").is_none() {
+        link("--strip-all");
+    }
     // Relocations in 2 % of the room, which are read at every start; loaders understand them from glibc 2.36 on.
     if is("CARGO_CFG_TARGET_ENV", "gnu") && glibc().is_some_and(|version| version >= (2, 36)) {
-        println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        link("-z,pack-relative-relocs");
     }
+    // What runs in an idle process side by side, see link/README.md. Only LLD understands it, which is what Rust uses here
+    // unless told otherwise.
+    let order = Path::new("link/order.txt").canonicalize();
+    if let (true, Ok(order)) = (links_by_lld(), order) {
+        link("--no-warn-symbol-ordering");
+        link(&format!("--symbol-ordering-file={}", order.display()));
+    }
+}
+
+fn link(argument: &str) {
+    println!("cargo:rustc-link-arg-bins=-Wl,{argument}");
+}
+
+/// Whether the linker is the one that comes with Rust for this target, as far as can be told.
+fn links_by_lld() -> bool {
+    let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+    let other = ["linker=", "fuse-ld=", "link-self-contained", "linker-features"];
+    env::var("TARGET").is_ok_and(|target| target == "x86_64-unknown-linux-gnu")
+        && env::var_os("RUSTC_LINKER").is_none()
+        && !other.iter().any(|flag| flags.contains(flag))
 }
 
 /// Version of the C library here, which is that of the place where it runs unless somebody cross-compiles.

@@ -34,7 +34,7 @@ fn of_roles(target: Target) -> usize {
 pub(crate) struct Base<'a> {
     process: &'a Process,
     pub(crate) target: Target,
-    pub(crate) config: Config,
+    pub(crate) config: Box<Config>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) registry: Registry,
@@ -57,7 +57,7 @@ pub(crate) struct Base<'a> {
 /// What a process is made from.
 pub(crate) struct Setup {
     pub(crate) target: Target,
-    pub(crate) config: Config,
+    pub(crate) config: Box<Config>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log_level: LogHandle,
     pub(crate) faults: Option<ApplyHook>,

@@ -34,7 +34,7 @@ pub(crate) type ReadyRule = Box<dyn Fn() -> Option<String> + Send + Sync>;
 pub(crate) struct Pages {
     pub(crate) root: Supervisor,
     pub(crate) registry: Registry,
-    pub(crate) config: Config,
+    pub(crate) config: Box<Config>,
     pub(crate) stopping: CancellationToken,
     pub(crate) overrides: Arc<Overrides>,
     pub(crate) clock: Arc<dyn Clock>,

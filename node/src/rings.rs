@@ -14,7 +14,7 @@ use vivace_gossip::Board;
 use vivace_gossip::actor;
 use vivace_gossip::pages::{self, Downscale, LiveStoreDownscale, Setup};
 use vivace_gossip::partition::downscale::Marker;
-use vivace_gossip::ring::{CommandError, Operation};
+use vivace_gossip::ring::{CommandError, Generations, Operation};
 use vivace_runtime::metrics::Registry;
 use vivace_runtime::{Clock, Compute, Disk, Failure, Placement, Rng, State, Supervisor};
 
@@ -89,12 +89,15 @@ pub(crate) fn add(wiring: Wiring<'_>) -> Result<Rings, Failure> {
     let mut rng = Rng::from_system();
     let host_name = host_name();
     let plan = Plan::new(config, target, &host_name, grpc_port)?;
-    let marker = Path::new(&config.live_store.shutdown_marker_dir);
-    let marker = Marker::open(disk, marker, config.live_store.remove_owner_on_shutdown)
+    let folder = Path::new(&config.live_store.shutdown_marker_dir);
+    // Whoever has a live-store has a folder for what it must not forget; other processes have no disk.
+    let keeps = plan.live_store.part == Part::Joins && plan::gossips(config, target);
+    let generations = keeps.then(|| Generations::open(Arc::clone(&disk), folder, compute.clone()));
+    let marker = Marker::open(disk, folder, config.live_store.remove_owner_on_shutdown)
         .map_err(|error| Failure::new(format!("live_store.shutdown_marker_dir: {error}")))?;
     let marker = Arc::new(Mutex::new(marker));
     let memory = hosts::add_memory(root, &plan, rng.next(), &marker, placement.clone())?;
-    let gossip = hosts::add_gossip(root, config, &plan, &marker, &host_name, placement)?;
+    let gossip = hosts::add_gossip(root, config, &plan, &marker, &host_name, generations, placement)?;
     let shared = gossip.as_ref().map(|gossip| gossip.board.clone());
     let first = memory.clone().or_else(|| shared.clone()).unwrap_or_else(nobody);
     // With both, the pages find each ring where it is.
@@ -286,7 +289,8 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_live_store_of_its_own_shows_its_proxys_port_and_its_partition_by_gossip() {
-        let config = gossiping();
+        let (dir, mut config) = (tempfile::tempdir().unwrap(), gossiping());
+        config.live_store.shutdown_marker_dir = dir.path().join("marker").display().to_string();
         let root = Supervisor::root("test", Arc::new(SystemClock), Placement::Here);
         let router = rings_of(Target::LiveStore, &root, &config, &overrides(&config));
         root.start();
@@ -304,6 +308,10 @@ mod tests {
             (&ring["shards"][0]["id"], &ring["shards"][0]["address"]),
             (&"live-store-2".into(), &"127.0.0.1:12345".into())
         );
+        assert_eq!(ring["shards"][0]["generation"], 1);
+        let kept = std::fs::read_dir(dir.path().join("marker")).unwrap().flatten();
+        let kept: Vec<_> = kept.map(|entry| std::fs::read_to_string(entry.path()).unwrap()).collect();
+        assert_eq!(kept, [r#"{"record":"collectors/live-store/live-store-2","generation":1}"#]);
         assert!(root.drain(PATIENCE).await);
     }
 

@@ -120,7 +120,8 @@ where
         let runtime = Arc::clone(&runtime);
         move || runtime
     });
-    let exit = system.block_on(async {
+    // In a box, or the main thread keeps the stack for ever that it takes to move it.
+    let exit = system.block_on(Box::pin(async {
         let arbiters: Vec<Arbiter> = (0..options.arbiters).map(|_| Arbiter::try_new()).collect::<io::Result<_>>()?;
         let process = Process {
             root: Supervisor::root(options.name.as_str(), clock, Placement::Here),
@@ -136,7 +137,7 @@ where
             arbiter.join().ok();
         }
         io::Result::Ok(exit)
-    });
+    }));
     #[expect(
         clippy::disallowed_methods,
         reason = "everything is drained by now, nothing is left that this could cut off"

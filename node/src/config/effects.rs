@@ -189,6 +189,7 @@ pub(super) const EFFECTS: &[(&str, Effect)] = &[
     ("query_frontend.search.query_backend_after", Effective),
     ("query_frontend.search.default_spans_per_span_set", Effective),
     ("query_frontend.search.max_spans_per_span_set", Effective),
+    ("query_frontend.search.max_result_bytes", Effective),
     ("query_frontend.api_timeout", Effective),
     ("query_frontend.max_query_expression_size_bytes", Effective),
     ("query_frontend.query_end_cutoff", Effective),

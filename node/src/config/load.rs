@@ -20,7 +20,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The values in effect.
-    pub config: Config,
+    pub config: Box<Config>,
     /// What to run.
     pub target: Target,
     /// Valid keys without effect: one sentence each. They do not fail `-config.verify`.
@@ -158,7 +158,7 @@ pub(super) fn load_text(line: &CommandLine, environment: &Environment, text: Opt
     }
     figment = figment.merge(Layer { name: "flags".into(), dict });
 
-    let mut config: Config = figment.extract().map_err(|error| Error::Layers(Box::new(error)))?;
+    let mut config: Box<Config> = extract(&figment).map_err(Error::Layers)?;
     let target: Target = config.target.parse()?;
     config.validate_process().map_err(|invalid| Error::Invalid(Box::new(invalid)))?;
 
@@ -176,6 +176,13 @@ pub(super) fn load_text(line: &CommandLine, environment: &Environment, text: Opt
     }
     let warnings = warnings::warnings(&config, target, legacy_overrides);
     Ok(Loaded { config, target, notices, warnings, sources })
+}
+
+/// What the layers say together. Figment compiles each type many times over, four megabytes of code for a configuration that is
+/// read once; so it gives a plain value, and that becomes the type.
+pub(super) fn extract<T: serde::de::DeserializeOwned>(figment: &Figment) -> Result<T, Box<figment::Error>> {
+    let value: serde_json::Value = figment.extract().map_err(Box::new)?;
+    serde_json::from_value(value).map_err(|error| Box::new(serde::de::Error::custom(error)))
 }
 
 struct File {

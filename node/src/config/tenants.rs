@@ -11,6 +11,7 @@ use super::{
     Problem,
     check::Checked,
     legacy,
+    load::extract,
     yaml::{self, Value},
 };
 
@@ -98,9 +99,9 @@ impl TenantLimits {
                 Value::Null => figment::value::Dict::new(),
                 _ => checked.section(&tenant.node, &shape, &path),
             };
-            let limits: Limits = Figment::from(Serialized::defaults(Limits::zero()))
-                .merge(Serialized::defaults(figment::value::Value::from(dict)))
-                .extract()
+            let layers = Figment::from(Serialized::defaults(Limits::zero()))
+                .merge(Serialized::defaults(figment::value::Value::from(dict)));
+            let limits: Limits = extract(&layers)
                 .map_err(|error| Error::Limits { tenant: tenant.key.clone(), reason: error.to_string() })?;
             let limits = limits.with_fallbacks(defaults);
             validate(&limits).map_err(|reason| Error::Limits { tenant: tenant.key.clone(), reason })?;

@@ -31,7 +31,7 @@ fn without_a_file_the_defaults_apply() {
     let loaded = load(&line(&[]), &Environment::default()).unwrap();
     let mut expected = Config::default();
     target::force(Target::All, &mut expected);
-    assert_eq!(loaded.config, expected);
+    assert_eq!(*loaded.config, expected);
     assert_eq!((loaded.notices, loaded.warnings), (vec![], vec![]));
 }
 

@@ -27,7 +27,7 @@ async fn limits_usage_and_the_log_level_have_their_pages() {
     let pages = Pages {
         root: Supervisor::root("root", Arc::clone(&clock), Placement::Here),
         registry: Registry::new(),
-        config: Config::default(),
+        config: Box::default(),
         stopping: CancellationToken::new(),
         overrides,
         clock,

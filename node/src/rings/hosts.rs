@@ -8,7 +8,7 @@ use vivace_gossip::discovery::SystemDns;
 use vivace_gossip::families::host_candidates;
 use vivace_gossip::partition::PartitionLifecycle;
 use vivace_gossip::partition::downscale::Marker;
-use vivace_gossip::ring::{Keeper, Store, choose_addresses};
+use vivace_gossip::ring::{Generations, Keeper, Store, choose_addresses};
 use vivace_gossip::{Board, Identity, MemoryRings};
 use vivace_runtime::{Failure, Placement, Rng, Supervisor};
 
@@ -83,6 +83,7 @@ pub(super) fn add_gossip(
     plan: &Plan,
     marker: &SharedMarker,
     host_name: &str,
+    generations: Option<Generations>,
     placement: Placement,
 ) -> Result<Option<Gossip>, Failure> {
     if plan.rings_in(Store::Gossip).next().is_none() {
@@ -95,6 +96,7 @@ pub(super) fn add_gossip(
         host_name: host_name.to_owned(),
         software: SOFTWARE.to_owned(),
         rings,
+        generations,
         dns: Arc::new(SystemDns),
         rng: Arc::new(Rng::from_system),
     };

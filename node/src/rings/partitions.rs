@@ -2,7 +2,8 @@
 
 use vivace_distributor::{NoActivePartition, Partitions};
 use vivace_gossip::Board;
-use vivace_gossip::partition::trace_key;
+use vivace_gossip::partition::{PartitionEntry, trace_key};
+use vivace_gossip::state::PartitionState;
 use vivace_log::Partition;
 use vivace_protocol::{TenantId, TraceId};
 
@@ -15,6 +16,13 @@ pub(crate) struct RingPartitions {
 impl RingPartitions {
     pub(crate) fn new(board: Board) -> Self {
         Self { board }
+    }
+
+    /// Whether a partition takes writes, as far as this process has heard.
+    pub(crate) fn is_any_active(&self) -> bool {
+        let rings = self.board.rings();
+        let active = |entry: &PartitionEntry| entry.state() == PartitionState::Active;
+        rings.partitions.as_ref().is_some_and(|(_, view)| view.entries().iter().any(active))
     }
 }
 
@@ -49,7 +57,7 @@ mod tests {
     use futures::FutureExt as _;
     use vivace_gossip::partition::{PartitionTokens, PartitionView};
     use vivace_gossip::ring::{CommandError, RingView, Rings};
-    use vivace_gossip::state::{self, PartitionState, State};
+    use vivace_gossip::state::{self, State};
 
     use super::*;
 
@@ -100,5 +108,12 @@ mod tests {
             ring(&[PartitionState::Pending, PartitionState::Inactive]).choose(&TenantId::single(), 0, &traces(1));
         assert_eq!(refused, Err(NoActivePartition { known: 2 }));
         assert!(ring(&[]).choose(&TenantId::single(), 0, &traces(1)).is_err());
+    }
+
+    #[test]
+    fn writes_are_possible_from_the_first_active_partition_on() {
+        use PartitionState::{Active, Inactive, Pending};
+        assert!(!ring(&[]).is_any_active() && !ring(&[Pending, Inactive]).is_any_active());
+        assert!(ring(&[Pending, Active]).is_any_active());
     }
 }

@@ -40,11 +40,13 @@ die() {
   exit 1
 }
 
-began() { # process id; when it began, in the kernel's ticks; nothing if it is gone
+began() { # process id; when it began, in the kernel's ticks; nothing if it is gone, or has ended and nobody has asked how
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
-  # Behind the program's name, which may hold anything, the 20th field.
-  cut -d ' ' -f 20 <<<"${stat##*) }"
+  # Behind the program's name, which may hold anything: the state, and as the 20th field the beginning.
+  stat=${stat##*) }
+  case $stat in Z* | X*) return 0 ;; esac
+  cut -d ' ' -f 20 <<<"$stat"
 }
 
 pid_of() { # name; nothing if it does not run
@@ -116,7 +118,7 @@ start() {
       sleep 0.1
     done
   done <<<"$processes"
-  # A distributor is ready before it has heard of the partitions; then it refuses, and clients try again.
+  # On a new ring a distributor is ready before there is an active partition; then it refuses, and clients try again.
   until writable; do
     [ "$SECONDS" -lt "$until" ] || die "no partition is active within $patience s: see http://$host:3205/partition-ring"
     sleep 0.1

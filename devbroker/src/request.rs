@@ -9,7 +9,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 
-use crate::shape::{BadShape, Shape, requests};
+use crate::shape::{BadShape, MAX_ELEMENTS, Shape, requests};
 
 /// A kind of request that this broker takes, and in which versions.
 pub(crate) struct Api {
@@ -124,7 +124,11 @@ impl Request {
     pub(crate) fn decode<R: Decodable>(&mut self) -> Result<R, BadRequest> {
         let (key, version) = (self.head.key as i16, self.head.version);
         if let Some(shape) = self.shape {
-            shape.check(version, &self.body).map_err(|reason| BadRequest::Shape { key, version, reason })?;
+            shape.check(version, &self.body, MAX_ELEMENTS).map_err(|reason| BadRequest::Shape {
+                key,
+                version,
+                reason,
+            })?;
         }
         R::decode(&mut self.body, version).map_err(|error| BadRequest::Content {
             key,

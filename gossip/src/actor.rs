@@ -23,10 +23,10 @@ use vivace_runtime::{Bounds, Child, Cx, Failure, Mailbox, Part, Placement, Reply
 use crate::board::{Board, Control, Peers};
 use crate::config::Config;
 use crate::discovery::{Discovery, Dns};
-use crate::families::{Binds, host_candidates};
+use crate::families::{Binds, Endpoints, Family, host_candidates};
 use crate::member::Identity;
 use crate::pages::{Cluster, PeerView};
-use crate::ring::{Command, CommandError, Keeper, KeeperEvent, Liveness, Now, Rings};
+use crate::ring::{Candidate, Command, CommandError, Generations, Keeper, KeeperEvent, Liveness, Now, Rings};
 use crate::state::{Key, State};
 use crate::swim::{About, Event, News, Node, Options as SwimOptions, Swim};
 use crate::transport::{Bound, INCOMING_MAX, Incoming, Limits, StreamTls, Transport};
@@ -76,6 +76,8 @@ pub struct Options {
     pub software: String,
     /// The rings.
     pub rings: BuildRings,
+    /// Where the generations of ring records are kept over a restart; none: the process goes above what others know.
+    pub generations: Option<Generations>,
     /// Looks up names.
     pub dns: Arc<dyn Dns>,
     /// A source of chance for each life.
@@ -101,15 +103,37 @@ pub struct Membership {
     keeper: Keeper,
     transport: Transport,
     discovery: Discovery,
+    doors: Doors,
     options: Options,
     begun: Instant,
     wake: Option<(Duration, Timer)>,
     dirty: bool,
     quiet_beats: u32,
     joining: Option<Joining>,
+    /// Generations are being written down.
+    keeping: bool,
     asking: Asking,
     history: picture::History,
     publish: Publish,
+}
+
+/// Where calls come back to this process.
+#[derive(Debug)]
+struct Doors {
+    binds: Binds,
+    port: u16,
+    host: Vec<Candidate>,
+    endpoints: Endpoints,
+}
+
+impl Doors {
+    fn lead_to(&self, address: std::net::SocketAddr) -> bool {
+        let told = match Family::of(address) {
+            Family::V4 => self.endpoints.v4,
+            Family::V6 => self.endpoints.v6,
+        };
+        told == Some(address) || self.binds.hear(address, self.port, &self.host)
+    }
 }
 
 /// Until the first whole exchange: rings are not registered in before that, or a record of a former life would win.
@@ -166,14 +190,18 @@ impl Membership {
         let binds = Binds::of(config)?;
         let tls = StreamTls::of(config)?;
         let bound = Bound::new(&binds, config.bind_port, tls.is_none())?;
-        let endpoints = binds.endpoints(config, bound.port(), &host_candidates()?)?;
+        let host = host_candidates()?;
+        let endpoints = binds.endpoints(config, bound.port(), &host)?;
         let mut rng = (options.rng)();
         let id = rng.next();
         let name = member_name(config, &options.host_name, id);
         let datagrams = bound.datagrams();
         let about = About { name: name.clone(), v4: endpoints.v4, v6: endpoints.v6, datagrams };
         let identity = Identity { process: id, name: name.clone(), software: options.software.clone() };
-        let keeper = (options.rings)(&identity)?;
+        let mut keeper = (options.rings)(&identity)?;
+        if let Some(generations) = &options.generations {
+            keeper.set_kept(|record| generations.of(record));
+        }
         let swim_options = SwimOptions {
             node: Node::new(id, about),
             label: config.cluster_label.clone(),
@@ -183,6 +211,7 @@ impl Membership {
             tuning: tuning(config),
             rng,
         };
+        let doors = Doors { port: bound.port(), binds, host, endpoints };
         let limits = Limits {
             dial: config.packet_dial_timeout.get().min(config.stream_timeout.get()),
             write: config.packet_write_timeout.get(),
@@ -201,7 +230,9 @@ impl Membership {
             keeper,
             transport,
             joining: Some(joining),
+            keeping: false,
             discovery,
+            doors,
             begun: cx.now(),
             wake: None,
             dirty: true,
@@ -317,6 +348,9 @@ impl Membership {
             state.advance(at.monotonic);
             keeper.tick(state, &liveness, at)
         });
+        if self.joining.is_none() {
+            self.keep_generations(cx);
+        }
         for event in events {
             match event {
                 KeeperEvent::Member(key, event) => tracing::info!(%key, ?event, "own record in a ring"),
@@ -359,19 +393,25 @@ impl Membership {
         picture::liveness(&self.swim.view(self.now(cx)))
     }
 
-    /// Registers in the rings once there was an exchange, or there is nobody to exchange with.
+    /// Registers in the rings once there was an exchange, or there is nobody to exchange with, and what its records begin with
+    /// is written down.
     fn join(&mut self, cx: &mut Cx<Self>) {
         let Some(joining) = &self.joining else { return };
         let late = self.now(cx) >= joining.patience;
-        if !self.discovery.is_empty() && !self.swim.has_exchanged() && !late {
+        let alone = self.discovery.names_only(|address| self.doors.lead_to(address));
+        if !alone && !self.swim.has_exchanged() && !late {
             return;
         }
-        if !self.discovery.is_empty() && !self.swim.has_exchanged() {
-            let seeds: Vec<_> = self.discovery.views().map(|view| view.entry.clone()).collect();
-            if joining.fatal {
-                cx.fail(Failure::new(format!("memberlist.join_members: none of {seeds:?} could be joined")));
-                return;
-            }
+        if !alone && !self.swim.has_exchanged() && joining.fatal {
+            let seeds = self.seeds();
+            cx.fail(Failure::new(format!("memberlist.join_members: none of {seeds:?} could be joined")));
+            return;
+        }
+        if self.keep_generations(cx) {
+            return;
+        }
+        if !alone && !self.swim.has_exchanged() {
+            let seeds = self.seeds();
             tracing::warn!(?seeds, "no member could be joined; the process goes on alone and keeps trying");
         }
         self.joining = None;
@@ -379,6 +419,24 @@ impl Membership {
         let keeper = &mut self.keeper;
         self.swim.update(|state| keeper.start(state, at));
         self.dirty = true;
+    }
+
+    fn seeds(&self) -> Vec<String> {
+        self.discovery.views().map(|view| view.entry.clone()).collect()
+    }
+
+    /// Writes the generations of own records down, if that was not done. Answers whether it is being done.
+    fn keep_generations(&mut self, cx: &mut Cx<Self>) -> bool {
+        let Some(generations) = &self.options.generations else { return false };
+        let used = self.swim.with_state(|state| self.keeper.generations(state));
+        if !self.keeping && generations.lacks(&used) {
+            self.keeping = true;
+            cx.spawn(generations.keep(used), |part, (), cx| {
+                part.keeping = false;
+                part.join(cx);
+            });
+        }
+        self.keeping
     }
 
     fn look_up(&mut self, cx: &mut Cx<Self>) {

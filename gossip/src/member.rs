@@ -148,6 +148,14 @@ impl RingMember {
         }
     }
 
+    /// The generation that its record would begin with now: above everything that is known of its id, and above `kept`, the
+    /// generation of an earlier life, if it was kept.
+    #[must_use]
+    pub fn next_generation(&self, state: &State, kept: u64) -> u64 {
+        let before = state.record(&self.key);
+        before.as_ref().and_then(Record::as_claim).map_or(0, |claim| claim.generation).max(kept) + 1
+    }
+
     /// Registers, above everything that is known of its id. To be called after the first full exchange with the cluster,
     /// or when there is nobody to exchange with. `kept` is the generation of an earlier life, if it was kept.
     pub fn start(&mut self, state: &mut State, kept: u64, unix_now: i64) {
@@ -158,8 +166,7 @@ impl RingMember {
         let before = before.as_ref().and_then(Record::as_claim);
         let registered = before.and_then(|claim| claim.live().map(|instance| instance.registered_at));
         self.instance.registered_at = registered.filter(|at| *at > 0).unwrap_or(unix_now);
-        let highest = before.map_or(0, |claim| claim.generation).max(kept);
-        (self.generation, self.version) = (highest + 1, 1);
+        (self.generation, self.version) = (self.next_generation(state, kept), 1);
         self.phase = Phase::Registered;
         self.write(state);
     }

@@ -6,6 +6,7 @@
 
 mod address;
 mod forget;
+mod generations;
 mod keeper;
 mod liveness;
 mod settings;
@@ -22,6 +23,7 @@ pub(crate) use tokens::TokenTable;
 
 pub use address::{Candidate, NoAddress, choose_addresses, is_callable};
 pub use forget::{Forgetter, Forgetting};
+pub use generations::Generations;
 pub use keeper::{Command, CommandError, Keeper, KeeperEvent, Now, Rings};
 pub use liveness::{Liveness, Sight, Standing};
 pub use settings::{Families, Host, RingConfigError, RingSettings, Store, partition_of, store};

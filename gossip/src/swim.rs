@@ -67,6 +67,8 @@ use timers::Timers;
 const PACKET_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - OVERHEAD_BYTES_MAX - 18 - 26;
 /// Members known at once, down ones included. Further ones are not taken from comparisons.
 const MEMBERS_MAX: usize = 10_000;
+/// A deadline that is handled so late was passed by this process, not by whoever should have answered.
+const LATE: Duration = Duration::from_millis(100);
 /// Rounds of gossip in which a leaving member says so.
 const FAREWELLS: u8 = 5;
 
@@ -134,7 +136,7 @@ impl<S: Replicated> Swim<S> {
             frames: Frames::new(&label, keys, rng.next()).any_label(any_label),
             roster,
             paths: Paths::new(own, preferred),
-            timers: Timers::new(),
+            timers: Timers::new(now),
             compare: Compare::default(),
             doubts: Doubts::default(),
             rejoin: Rejoin::new(tuning.rejoin_min),
@@ -159,11 +161,7 @@ impl<S: Replicated> Swim<S> {
 
     /// Takes an event that happens at `now`: time since any fixed moment, never going back.
     pub fn handle(&mut self, now: Duration, event: Event) {
-        let stood = self.timers.awake(now);
-        if !stood.is_zero() {
-            self.news.push(News::Stood(u64::try_from(stood.as_millis()).unwrap_or(u64::MAX)));
-        }
-        let now = self.timers.running(now);
+        let now = self.awake(now);
         match event {
             Event::Frame { remote, channel, frame } => self.on_frame(now, remote, channel, &frame),
             Event::StreamFailed(address) => self.on_stream_failed(now, address),
@@ -171,9 +169,18 @@ impl<S: Replicated> Swim<S> {
             Event::Wake => {}
             Event::Leave => self.on_leave(now),
         }
-        while let Some(due) = self.timers.pop(now) {
-            self.on_due(now, due);
+        while let Some((due, late)) = self.timers.pop(now) {
+            self.on_due(now, due, late >= LATE);
         }
+    }
+
+    /// The time that counts, at `outside`. A process that stood still says so.
+    fn awake(&mut self, outside: Duration) -> Duration {
+        let stood = self.timers.awake(outside);
+        if !stood.is_zero() {
+            self.news.push(News::Stood(u64::try_from(stood.as_millis()).unwrap_or(u64::MAX)));
+        }
+        self.timers.running(outside)
     }
 
     /// When to send [`Event::Wake`], on the time of [`Swim::handle`].
@@ -240,7 +247,8 @@ impl<S: Replicated> Swim<S> {
         self.foca.updates_backlog() + self.foca.custom_broadcast_backlog()
     }
 
-    fn on_due(&mut self, now: Duration, due: Due) {
+    /// `late`: it should have been handled before, and answers that came since may be unread.
+    fn on_due(&mut self, now: Duration, due: Due, late: bool) {
         match due {
             Due::Foca(timer) => {
                 if let foca::Timer::RemoveDown(node) = &timer
@@ -255,8 +263,8 @@ impl<S: Replicated> Swim<S> {
                 }
                 self.settle(now);
             }
-            Due::Escalate(serial) => self.escalate(now, serial),
-            Due::KnockSilent(token) => self.on_knock_silent(now, token),
+            Due::Escalate(serial) => self.escalate(now, serial, late),
+            Due::KnockSilent(token) => self.on_knock_silent(now, token, late),
             Due::DoubtsOver(batch) => self.on_doubts_over(now, batch),
             Due::SuspectStill(node, incarnation) => self.on_suspect_still(now, &node, incarnation),
             Due::Rejoin => self.on_rejoin_due(now),

@@ -2,27 +2,33 @@
 //!
 //! Every process has an address of its own out of 127.0.0.0/8, as hosts have, so that all of them listen on the same ports and
 //! come back on them after a restart. The addresses follow from the test's process id; the ports are the usual ones moved by a
-//! distance at which nobody on this machine listens on all addresses.
+//! distance at which nobody on this machine listens on all addresses. Or every process has a host of its own, with the usual ports
+//! and with names: [`Cluster::on_hosts`].
+
+mod home;
+mod settings;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+pub use self::home::Home;
+use self::home::distance;
 use crate::http;
-use crate::process::{Node, PATIENCE, binary};
+use crate::process::{Node, PATIENCE, Stopped, binary};
 
 /// Processes of one cluster, at most.
 const HOSTS: u8 = 16;
 /// The broker's name.
 pub const BROKER: &str = "broker";
-/// A topic of its own name for every cluster.
-const TOPIC: &str = "vivace-traces";
+/// The topic.
+pub const TOPIC: &str = "vivace-traces";
 
 /// The usual ports.
 const HTTP: u16 = 3200;
@@ -40,13 +46,15 @@ pub struct Cluster {
     /// What is added to the usual ports.
     distance: u16,
     partitions: u8,
+    /// On hosts: where their names end.
+    domain: Option<String>,
     members: BTreeMap<String, Member>,
 }
 
 #[derive(Debug)]
 struct Member {
     role: String,
-    host: Ipv4Addr,
+    home: Home,
     settings: Value,
     node: Option<Node>,
     /// Everything that earlier lives logged.
@@ -67,8 +75,19 @@ impl Cluster {
         let pid = std::process::id();
         let base = Ipv4Addr::new(127, octet(pid / 250), octet(pid), 1 + number * HOSTS);
         let distance = distance(base).expect("some of the distances is free");
-        let mut cluster = Self { dir: dir.to_owned(), base, distance, partitions, members: BTreeMap::new() };
+        let members = BTreeMap::new();
+        let mut cluster = Self { dir: dir.to_owned(), base, distance, partitions, domain: None, members };
         cluster.add(BROKER, "devbroker", json!({}));
+        cluster
+    }
+
+    /// A cluster whose processes have hosts of their own: of the broker, and of each that [`Cluster::add_on`] adds. What it is run
+    /// by must reach them, and they must know [`Cluster::names`], which end in `domain`.
+    #[must_use]
+    pub fn on_hosts(dir: &Path, partitions: u8, domain: &str, broker: Home) -> Self {
+        let (base, domain) = (Ipv4Addr::LOCALHOST, Some(domain.to_owned()));
+        let mut cluster = Self { dir: dir.to_owned(), base, distance: 0, partitions, domain, members: BTreeMap::new() };
+        cluster.add_on(broker, BROKER, "devbroker", json!({}));
         cluster
     }
 
@@ -85,9 +104,15 @@ impl Cluster {
     /// [`Cluster::EACH_ROLE`] and the broker. Nothing is started.
     #[must_use]
     pub fn of_each_role(dir: &Path) -> Self {
+        Self::of_each_role_with(dir, &json!({}))
+    }
+
+    /// The same with settings that go over those of the harness, for every process.
+    #[must_use]
+    pub fn of_each_role_with(dir: &Path, settings: &Value) -> Self {
         let mut cluster = Self::new(dir, 2);
         for (name, role) in Self::EACH_ROLE {
-            cluster.add(name, role, json!({}));
+            cluster.add(name, role, settings.clone());
         }
         cluster
     }
@@ -97,9 +122,22 @@ impl Cluster {
     /// # Panics
     /// There is one of that name, or too many.
     pub fn add(&mut self, name: &str, role: &str, settings: Value) {
-        let host = self.host(self.members.len());
-        let member = Member { role: role.to_owned(), host, settings, node: None, log: Vec::new() };
+        let home = Home::loopback(self.host(self.members.len()));
+        self.add_on(home, name, role, settings);
+    }
+
+    /// As [`Cluster::add`], at a place of the caller's choice.
+    ///
+    /// # Panics
+    /// There is one of that name.
+    pub fn add_on(&mut self, home: Home, name: &str, role: &str, settings: Value) {
+        let member = Member { role: role.to_owned(), home, settings, node: None, log: Vec::new() };
         assert!(self.members.insert(name.to_owned(), member).is_none(), "{name} is there already");
+    }
+
+    /// Other settings of a process, from its next start on.
+    pub fn set(&mut self, name: &str, settings: Value) {
+        self.member_mut(name).settings = settings;
     }
 
     /// An address of this cluster for something else, for instance a proxy: the last ones are free.
@@ -168,58 +206,35 @@ impl Cluster {
         self.at(name, OTLP_HTTP)
     }
 
-    /// A usual port at its address, moved as all of them are.
-    fn at(&self, name: &str, usual: u16) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.member(name).host), usual + self.distance)
+    /// Where the broker takes failures on demand; not on hosts.
+    #[must_use]
+    pub fn broker_admin(&self) -> SocketAddr {
+        self.at(BROKER, HTTP)
     }
 
-    /// What every process is told; one file serves all roles.
-    fn settings(&self, name: &str) -> Value {
-        let member = self.member(name);
-        let host = member.host.to_string();
-        let here = self.dir_of(name);
-        // There is no name here that stands for all of them: each querier has its own, counted round.
-        let frontends = self.named("query-frontend");
-        let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<usize>().ok()).unwrap_or(0);
-        let frontend = frontends.iter().cycle().nth(number).map_or(String::new(), |name| self.grpc(name).to_string());
-        // Whoever gossips, as a headless service would name them; some of them may be away.
-        let seeds: Vec<String> = ["live-store", "distributor", "querier"]
-            .iter()
-            .flat_map(|role| self.named(role))
-            .map(|name| self.at(&name, GOSSIP).to_string())
-            .collect();
-        let mut settings = json!({
-            "server": {
-                "http_listen_address": host, "http_listen_port": self.at(name, HTTP).port(),
-                "grpc_listen_address": host, "grpc_listen_port": self.at(name, GRPC).port(),
-            },
-            "memberlist": {
-                "node_name": name, "bind_addr": [host], "bind_port": self.at(name, GOSSIP).port(), "join_members": seeds,
-            },
-            "ingest": { "kafka": { "address": self.at(BROKER, KAFKA).to_string(), "topic": TOPIC } },
-            "distributor": { "receivers": { "otlp": { "protocols": {
-                "grpc": { "endpoint": self.at(name, OTLP_GRPC).to_string() },
-                "http": { "endpoint": self.at(name, OTLP_HTTP).to_string() },
-            } } } },
-            "live_store": {
-                "ring": { "instance_id": name, "instance_addr": host },
-                "partition_ring": { "min_partition_owners_duration": "0s" },
-                "wal": { "path": here.join("traces") },
-                "shutdown_marker_dir": here.join("marker"),
-                "readiness_target_lag": "1s",
-                "remove_owner_on_shutdown": false,
-            },
-            "block_builder": {
-                "instance_id": name, "partitions_per_instance": self.partitions,
-                "consume_cycle_duration": "2s",
-            },
-            "querier": { "frontend_worker": { "frontend_address": frontend, "dns_lookup_duration": "1s" } },
-            "storage": { "trace": {
-                "backend": "local", "local": { "path": self.bucket(), "shared": true }, "blocklist_poll": "1s",
-            } },
-        });
-        merge(&mut settings, &member.settings);
-        settings
+    /// A failure on demand: a rule of the broker's, see `vivace_devbroker::Fault`. Without one all rules are taken away.
+    ///
+    /// # Errors
+    /// The broker does not take it.
+    pub fn fault(&self, rule: Option<&Value>) -> anyhow::Result<()> {
+        let (method, body) = match rule {
+            Some(rule) => ("POST", rule.to_string()),
+            None => ("DELETE", String::new()),
+        };
+        let json = [("Content-Type", "application/json")];
+        let answer = http::request(self.broker_admin(), method, "/faults", &json, body.as_bytes())?;
+        anyhow::ensure!((200..300).contains(&answer.status), "status {}: {}", answer.status, answer.text());
+        Ok(())
+    }
+
+    /// A usual port at its address, moved as all of them are.
+    fn at(&self, name: &str, usual: u16) -> SocketAddr {
+        SocketAddr::new(self.member(name).home.address(), usual + self.distance)
+    }
+
+    /// Partitions of the topic from the broker's next start on: it gives it those that are missing.
+    pub fn set_partitions(&mut self, partitions: u8) {
+        self.partitions = partitions;
     }
 
     /// Starts a process and waits for nothing.
@@ -229,12 +244,19 @@ impl Cluster {
     pub fn spawn(&mut self, name: &str) -> anyhow::Result<()> {
         let dir = self.dir_of(name);
         std::fs::create_dir_all(&dir)?;
-        let mut command = Command::new(binary()?);
-        command.current_dir(&dir);
         let member = self.member(name);
+        let mut command = member.home.command(&binary()?);
+        command.current_dir(&dir);
         if name == BROKER {
-            let listen = format!("-listen={}", self.at(name, KAFKA));
+            let listen = match &self.domain {
+                Some(_) => format!("-listen=[::]:{KAFKA}"),
+                None => format!("-listen={}", self.at(name, KAFKA)),
+            };
             command.args(["devbroker", &listen, &format!("-data={}", dir.display())]);
+            match &self.domain {
+                Some(_) => command.arg("-allow-remote"),
+                None => command.arg(format!("-admin={}", self.broker_admin())),
+            };
             command.arg(format!("-topic={TOPIC}:{}", self.partitions));
         } else {
             // JSON is YAML.
@@ -252,12 +274,13 @@ impl Cluster {
     /// # Errors
     /// It ends, or is not ready in time; shows its log.
     pub fn wait_ready(&mut self, name: &str) -> anyhow::Result<Duration> {
+        let http = self.http(name);
         let node = self.member_mut(name).node.as_mut().with_context(|| format!("{name} does not run"))?;
         if name == BROKER {
             node.wait_log(|line| line.contains("msg=listening"))?;
             return Ok(Duration::ZERO);
         }
-        node.wait_ready().with_context(|| format!("{name} becomes ready"))
+        node.wait_ready_at(http).with_context(|| format!("{name} becomes ready"))
     }
 
     /// Starts the named processes at once and waits until all are ready. Returns the time that each took.
@@ -301,6 +324,20 @@ impl Cluster {
         let (status, took, log) = member.node.take().with_context(|| format!("{name} does not run"))?.stop()?;
         member.log.extend(log);
         Ok((status, took))
+    }
+
+    /// SIGTERM; how it ended, and what it used in its whole life.
+    ///
+    /// # Errors
+    /// It does not run, or does not end, or not cleanly; shows its log.
+    pub fn stop_counted(&mut self, name: &str) -> anyhow::Result<Stopped> {
+        let member = self.member_mut(name);
+        let stopped = member.node.take().with_context(|| format!("{name} does not run"))?.stop_counted()?;
+        if !stopped.status.success() {
+            bail!("{name} ended with {}; log:\n{}", stopped.status, stopped.log.join("\n"));
+        }
+        member.log.extend(stopped.log.iter().cloned());
+        Ok(stopped)
     }
 
     /// SIGTERM to all of the named ones at once; the time that each took to end, or an error if one did not end with 0.
@@ -382,36 +419,19 @@ impl Cluster {
     }
 }
 
-/// A distance at which all ports are free at `host`: below those that the system gives to clients.
-fn distance(host: Ipv4Addr) -> Option<u16> {
-    let is_free = |port: u16| TcpListener::bind((host, port)).is_ok();
-    let ports = [HTTP, GRPC, GOSSIP, OTLP_GRPC, OTLP_HTTP, KAFKA];
-    (10_000..20_000).step_by(500).find(|distance| ports.iter().all(|port| is_free(port + distance)))
-}
-
-/// Puts `over` into `settings`: sections are merged, everything else is replaced.
-fn merge(settings: &mut Value, over: &Value) {
-    match (settings, over) {
-        (Value::Object(settings), Value::Object(over)) => {
-            for (key, value) in over {
-                merge(settings.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (settings, over) => *settings = over.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
     fn every_process_has_an_address_of_its_own_and_settings_go_over_those_of_the_harness() {
         let mut cluster = Cluster::of_each_role(Path::new("/nowhere"));
         cluster.add("more", "querier", json!({ "server": { "grpc_listen_port": 1 }, "target": "x" }));
-        let mut hosts: Vec<Ipv4Addr> = cluster.members.values().map(|member| member.host).collect();
-        hosts.push(cluster.spare_host(0));
-        assert!(hosts.iter().all(|host| host.is_loopback() && host.octets()[3] != 0), "{hosts:?}");
+        let mut hosts: Vec<IpAddr> = cluster.members.values().map(|member| member.home.address()).collect();
+        hosts.push(cluster.spare_host(0).into());
+        assert!(hosts.iter().all(IpAddr::is_loopback), "{hosts:?}");
         hosts.sort();
         hosts.dedup();
         assert_eq!(hosts.len(), 9);

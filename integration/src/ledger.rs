@@ -66,9 +66,24 @@ impl Ledger {
         template: &Template,
         connections: usize,
     ) -> anyhow::Result<usize> {
+        self.verify_some(sequences, http, template, connections, 1)
+    }
+
+    /// The same of every `stride`-th trace of the given requests.
+    ///
+    /// # Errors
+    /// As [`Ledger::verify`].
+    pub fn verify_some(
+        &self,
+        sequences: &[u64],
+        http: SocketAddr,
+        template: &Template,
+        connections: usize,
+        stride: usize,
+    ) -> anyhow::Result<usize> {
         let share = sequences.len().div_ceil(connections.max(1)).max(1);
         std::thread::scope(|scope| {
-            let check = |part| scope.spawn(move || self.verify(part, http, template, 1));
+            let check = |part| scope.spawn(move || self.verify(part, http, template, stride));
             let workers: Vec<_> = sequences.chunks(share).map(check).collect();
             let checked =
                 workers.into_iter().map(|worker| worker.join().unwrap_or_else(|e| std::panic::resume_unwind(e)));
@@ -128,13 +143,33 @@ pub fn fetch(connection: &mut Connection, id: &[u8; 16]) -> anyhow::Result<Vec<V
         bail!("status {}: {}", answer.status, answer.text());
     }
     let trace = tempopb::Trace::decode(answer.body.as_slice()).context("decode the trace")?;
-    Ok(trace
+    Ok(span_ids(&trace))
+}
+
+/// The same from the second version of the API, where a trace may be partial; not found is no span.
+///
+/// # Errors
+/// When the answer is neither 200 nor 404, or not a trace.
+pub fn fetch_v2(connection: &mut Connection, id: &[u8; 16]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let path = format!("/api/v2/traces/{}", hex(id));
+    let answer = connection.send("GET", &path, &[("Accept", "application/protobuf")], &[])?;
+    match answer.status {
+        200 => {}
+        404 => return Ok(Vec::new()),
+        status => bail!("status {status}: {}", answer.text()),
+    }
+    let answer = tempopb::TraceByIdResponse::decode(answer.body.as_slice()).context("decode the trace")?;
+    Ok(answer.trace.as_ref().map(span_ids).unwrap_or_default())
+}
+
+fn span_ids(trace: &tempopb::Trace) -> Vec<Vec<u8>> {
+    trace
         .resource_spans
         .iter()
         .flat_map(|r| &r.scope_spans)
         .flat_map(|s| &s.spans)
         .map(|s| s.span_id.to_vec())
-        .collect())
+        .collect()
 }
 
 /// Lower-case hex.

@@ -3,7 +3,8 @@
 //! [`process`] starts, kills and stops nodes; [`cluster`] does so with a process for each role; [`http`] is the client;
 //! [`load`] generates traces whose ids follow from a seed, [`traffic`] sends them from several connections; [`ledger`]
 //! remembers what was acknowledged and asks for it back; [`s3`] starts an S3 server; [`metrics`] reads a node's own figures;
-//! [`kafka`] runs real Apache Kafka; [`skip`] is for tests that cannot run on some machine.
+//! [`watch`] asks all the time for what was acknowledged and judges the answers; [`kafka`] runs real Apache Kafka; [`skip`] is for
+//! tests that cannot run on some machine.
 
 pub mod cluster;
 pub mod http;
@@ -15,3 +16,4 @@ pub mod process;
 pub mod s3;
 pub mod skip;
 pub mod traffic;
+pub mod watch;

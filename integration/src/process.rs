@@ -67,6 +67,9 @@ impl Setup {
 
     fn write_config(&self) -> anyhow::Result<PathBuf> {
         let data = self.dir.join("data");
+        let marker = data.join("shutdown-marker");
+        let own = if self.yaml.contains("shutdown_marker_dir") { None } else { Some(marker.display()) };
+        let marker = own.map(|dir| format!("  shutdown_marker_dir: {dir}\n")).unwrap_or_default();
         let mut sections: Vec<(String, String)> = vec![
             (
                 "server".into(),
@@ -80,7 +83,7 @@ impl Setup {
                  http:\n          endpoint: 127.0.0.1:0\n"
                     .into(),
             ),
-            ("live_store".into(), format!("  wal:\n    path: {}\n", data.join("wal").display())),
+            ("live_store".into(), format!("  wal:\n    path: {}\n{marker}", data.join("wal").display())),
             (
                 "storage".into(),
                 format!(
@@ -222,6 +225,12 @@ impl Node {
         self.child.id()
     }
 
+    /// Time since its start.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// Everything logged so far.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
@@ -264,6 +273,14 @@ impl Node {
     /// When the process ends or time runs out first.
     pub fn wait_ready(&mut self) -> anyhow::Result<Duration> {
         let http = self.addr("http")?;
+        self.wait_ready_at(http)
+    }
+
+    /// As [`Node::wait_ready`], where its HTTP is known.
+    ///
+    /// # Errors
+    /// When the process ends or time runs out first.
+    pub fn wait_ready_at(&mut self, http: SocketAddr) -> anyhow::Result<Duration> {
         self.wait_until("ready", || http::get(http, "/ready").is_ok_and(|a| a.status == 200))?;
         Ok(self.started.elapsed())
     }
@@ -312,12 +329,44 @@ impl Node {
     ///
     /// # Errors
     /// When it does not end in time.
-    pub fn stop(mut self) -> anyhow::Result<(ExitStatus, Duration, Vec<String>)> {
+    pub fn stop(self) -> anyhow::Result<(ExitStatus, Duration, Vec<String>)> {
         let from = Instant::now();
         self.signal("TERM")?;
+        let (status, log) = self.ended()?;
+        Ok((status, from.elapsed(), log))
+    }
+
+    fn ended(mut self) -> anyhow::Result<(ExitStatus, Vec<String>)> {
+        let from = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Ok((status, from.elapsed(), self.log()));
+                return Ok((status, self.log()));
+            }
+            if from.elapsed() > PATIENCE {
+                bail!("SIGTERM did not end the process within {PATIENCE:?}; log:\n{}", self.log().join("\n"));
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// [`Node::stop`], and what the process used in its whole life, its end included.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn stop_counted(self) -> anyhow::Result<Stopped> {
+        let from = Instant::now();
+        self.signal("TERM")?;
+        let mut last = self.usage()?;
+        let path = format!("/proc/{}/stat", self.pid());
+        loop {
+            let usage = self.usage()?;
+            last = Usage { rss: last.rss, peak_rss: last.peak_rss.max(usage.peak_rss), cpu: usage.cpu };
+            if std::fs::read_to_string(&path)?.contains(") Z ") {
+                // Once more: the last look may have been before the end.
+                last.cpu = self.usage()?.cpu;
+                let took = from.elapsed();
+                let (status, log) = self.ended()?;
+                return Ok(Stopped { status, took, usage: last, log });
             }
             if from.elapsed() > PATIENCE {
                 bail!("SIGTERM did not end the process within {PATIENCE:?}; log:\n{}", self.log().join("\n"));
@@ -374,6 +423,27 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     // USER_HZ is 100 on every Linux that we run on.
     let cpu = Duration::from_millis(ticks * 10);
     Ok(Usage { rss: kb("VmRSS:") * 1024, peak_rss: kb("VmHWM:") * 1024, cpu })
+}
+
+/// How many threads the process with this id has.
+///
+/// # Errors
+/// When it is gone.
+pub fn threads(pid: u32) -> anyhow::Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{pid}/task"))?.count())
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// From SIGTERM to the end.
+    pub took: Duration,
+    /// What it used in its whole life; resident bytes as they were at the signal.
+    pub usage: Usage,
+    /// Everything that it logged.
+    pub log: Vec<String>,
 }
 
 /// What a process uses.

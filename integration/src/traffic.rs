@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+use rand::RngExt;
+use rand::rngs::StdRng;
 use vivace_runtime::{Clock, SystemClock};
 
 use crate::http::Connection;
@@ -31,12 +34,39 @@ pub struct Traffic {
     pub targets: Vec<SocketAddr>,
 }
 
+/// Which requests were acknowledged so far, and when, in that order. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Acknowledged(Arc<Mutex<Vec<(u64, Instant)>>>);
+
+/// So many of the newest are as likely as all others together.
+const NEWEST: usize = 50;
+
+impl Acknowledged {
+    fn add(&self, sequence: u64) {
+        // The time is taken under the lock, so that the order is that of the times.
+        let mut all = self.0.lock();
+        all.push((sequence, Instant::now()));
+    }
+
+    fn count(&self) -> u64 {
+        self.0.lock().len() as u64
+    }
+
+    /// One that was acknowledged before `time`, often one of the newest of them.
+    pub fn before(&self, time: Instant, rng: &mut StdRng) -> Option<u64> {
+        let all = self.0.lock();
+        let settled = all.partition_point(|(_, at)| *at < time);
+        let from = if rng.random() { settled.saturating_sub(NEWEST) } else { 0 };
+        (settled > 0).then(|| all[rng.random_range(from..settled)].0)
+    }
+}
+
 /// Traffic that runs.
 #[derive(Debug)]
 pub struct Sending {
     seed: u64,
     next: Arc<AtomicU64>,
-    acknowledged: Arc<AtomicU64>,
+    acknowledged: Acknowledged,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<Vec<(u64, Outcome)>>>,
 }
@@ -46,11 +76,11 @@ impl Traffic {
     #[must_use]
     pub fn begin(&self, first: u64) -> Sending {
         let next = Arc::new(AtomicU64::new(first));
-        let (acknowledged, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (acknowledged, stop) = (Acknowledged::default(), Arc::new(AtomicBool::new(false)));
         let workers = (0..CONNECTIONS)
             .map(|number| {
                 let (traffic, next) = (self.clone(), Arc::clone(&next));
-                let (acknowledged, stop) = (Arc::clone(&acknowledged), Arc::clone(&stop));
+                let (acknowledged, stop) = (acknowledged.clone(), Arc::clone(&stop));
                 std::thread::spawn(move || traffic.work(number, &next, &acknowledged, &stop))
             })
             .collect();
@@ -61,7 +91,7 @@ impl Traffic {
         &self,
         number: usize,
         next: &AtomicU64,
-        acknowledged: &AtomicU64,
+        acknowledged: &Acknowledged,
         stop: &AtomicBool,
     ) -> Vec<(u64, Outcome)> {
         let mut template = Template::new(self.seed, self.spans);
@@ -82,7 +112,7 @@ impl Traffic {
                 let mut connection = Some(connection);
                 let outcome = ledger::send(&mut connection, addr, body);
                 if outcome == Outcome::Acknowledged {
-                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                    acknowledged.add(sequence);
                 }
                 outcomes.push((sequence, outcome));
                 open = connection.map(|connection| (connection, addr));
@@ -97,7 +127,13 @@ impl Sending {
     /// Requests acknowledged so far.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        self.acknowledged.count()
+    }
+
+    /// Which requests these are, now and later.
+    #[must_use]
+    pub fn book(&self) -> Acknowledged {
+        self.acknowledged.clone()
     }
 
     /// Waits until so many more are acknowledged.

@@ -16,6 +16,7 @@
 //!
 //! Durable means: acknowledged by all in-sync replicas. How many those are is the topic's `min.insync.replicas`.
 
+mod answers;
 mod batch;
 mod brokers;
 mod channel;
@@ -31,6 +32,7 @@ mod records;
 mod sasl;
 mod scram;
 mod settings;
+pub mod shape;
 mod topic;
 mod wire;
 

@@ -169,6 +169,7 @@ impl<'a> Base<'a> {
     /// The system gives no thread.
     pub(crate) async fn open(mut self) -> Result<Running, Failure> {
         self.list_pages();
+        let stopping = self.rings.stopping();
         let known = crate::listeners::known(&self.config, self.doors.http_addr(), self.doors.grpc_addr());
         let grpc = self.grpc.merge(crate::health::health(self.process).await);
         let pages = Pages {
@@ -187,7 +188,7 @@ impl<'a> Base<'a> {
         if self.config.stream_over_http_enabled {
             http = vivace_query_frontend::grpc_over_http(http, grpc.clone());
         }
-        Ok(self.doors.open(http, grpc, self.hang_up))
+        Ok(self.doors.open(http, grpc, self.hang_up, stopping))
     }
 
     fn list_pages(&mut self) {

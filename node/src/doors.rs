@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use vivace_runtime::config::ServerConfig;
@@ -71,8 +72,14 @@ impl Doors {
     }
 
     /// Serves from now on. `hang_up` ends calls to this process that would otherwise never end; it is done when the process
-    /// stops and HTTP is over.
-    pub(crate) fn open(self, http: Router, grpc: Router, hang_up: Vec<HangUp>) -> Running {
+    /// stops and HTTP is over. `stopping` comes before anything is closed.
+    pub(crate) fn open(
+        self,
+        http: Router,
+        grpc: Router,
+        hang_up: Vec<HangUp>,
+        stopping: Option<BoxFuture<'static, ()>>,
+    ) -> Running {
         let stop = CancellationToken::new();
         let mut servers = Vec::new();
         for (door, router) in [(self.http, http), (self.grpc, grpc)] {
@@ -80,7 +87,7 @@ impl Doors {
             let (server, stop, grace) = (Server::new(door.limits).tls(door.tls), stop.clone(), self.grace);
             servers.push(tokio::spawn(async move { server.serve(door.listener, router, stop, grace).await }));
         }
-        Running { servers, stop, hang_up }
+        Running { servers, stop, hang_up, stopping }
     }
 }
 
@@ -108,11 +115,15 @@ pub(crate) struct Running {
     servers: Vec<tokio::task::JoinHandle<bool>>,
     stop: CancellationToken,
     hang_up: Vec<HangUp>,
+    stopping: Option<BoxFuture<'static, ()>>,
 }
 
 impl Running {
     /// Takes no more connections, lets requests finish within the grace period.
     pub(crate) async fn close(self) {
+        if let Some(stopping) = self.stopping {
+            stopping.await;
+        }
         self.stop.cancel();
         let mut hang_up = self.hang_up;
         for server in self.servers {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use vivace_gossip::Board;
 use vivace_gossip::actor;
@@ -72,6 +73,12 @@ pub(crate) struct Rings {
 }
 
 impl Rings {
+    /// What a process does at the beginning of its stop, while it still answers.
+    pub(crate) fn stopping(&self) -> Option<BoxFuture<'static, ()>> {
+        let downscale = self.downscale.clone()?;
+        Some(async move { downscale.stopping().await }.boxed())
+    }
+
     /// Adds what follows the end of the live-store, in the row below it.
     pub(crate) fn add_farewell(&self, root: &Supervisor) {
         if let Some(downscale) = &self.downscale {

@@ -27,6 +27,7 @@ struct Inner {
     name: &'static str,
     pool: Arc<Pool>,
     queue: Option<Arc<Queue>>,
+    threads: usize,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -54,14 +55,15 @@ impl Compute {
             let queue = Arc::clone(&queue);
             workers.push(std::thread::Builder::new().name(name.to_owned()).spawn(move || queue.work())?);
         }
-        Ok(Self(Arc::new(Inner { name, pool: Pool::new(bounds), queue: Some(queue), workers: Mutex::new(workers) })))
+        let (pool, threads) = (Pool::new(bounds), workers.len());
+        Ok(Self(Arc::new(Inner { name, pool, queue: Some(queue), threads, workers: Mutex::new(workers) })))
     }
 
     /// No threads: every job runs at once where it is asked for. For simulations and tests that must be deterministic.
     #[must_use]
     pub fn inline() -> Self {
         let pool = Pool::new(Bounds::messages(usize::MAX));
-        Self(Arc::new(Inner { name: "inline", pool, queue: None, workers: Mutex::default() }))
+        Self(Arc::new(Inner { name: "inline", pool, queue: None, threads: 1, workers: Mutex::default() }))
     }
 
     /// Waits for room, runs the job on a worker, gives its result. `bytes_hint` is the memory that the job pins. Dropping the
@@ -117,6 +119,12 @@ impl Compute {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.0.name
+    }
+
+    /// How many jobs can run at the same time.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.0.threads
     }
 
     /// The figures of the queue.

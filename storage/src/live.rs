@@ -1,12 +1,16 @@
 //! Live traces as a source of spans for queries.
 //!
-//! A live trace is the encoded slices that arrived. Nothing is decoded when they come and nothing is kept decoded: a fetch
-//! walks the bytes of each trace once and copies out only what the query names.
+//! A live trace is the encoded slices that arrived. Nothing is decoded when they come: a fetch walks the bytes of each trace once and
+//! copies out only what the query names. [`LiveSource`] does just that. A [`LiveScan`] does it for several workers, knows when traces
+//! are, and reads groups that were asked often from columns.
 
 mod any;
 mod cursor;
+mod group;
 mod positions;
+mod scan;
 mod tags;
+mod trace;
 mod walk;
 mod wants;
 
@@ -16,14 +20,10 @@ use vivace_traceql::{FetchError, FetchSpec, Source};
 
 pub use cursor::LiveCursor;
 pub(crate) use cursor::short_hex;
+pub use group::{LiveGroup, LivePart, LiveView};
+pub use scan::{LiveScan, LiveShare, ShareCursor};
+pub use trace::LiveTrace;
 pub(crate) use walk::id8;
-
-/// One trace: its id and its slices in order of arrival.
-#[derive(Debug, Clone)]
-pub(crate) struct LiveTrace {
-    id: TraceId,
-    parts: Vec<Bytes>,
-}
 
 /// Traces held as encoded slices.
 #[derive(Debug, Clone, Default)]
@@ -35,12 +35,12 @@ impl LiveSource {
     /// Each part is an encoded `tempopb.Trace`. Parts are shared, not copied. A span that comes more than once in a trace (same
     /// id, kind and start) is seen once. A trace id given twice is two traces to a query, so parts of one trace come together.
     pub fn new(traces: impl IntoIterator<Item = (TraceId, Vec<Bytes>)>) -> Self {
-        Self { traces: traces.into_iter().map(|(id, parts)| LiveTrace { id, parts }).collect() }
+        Self { traces: traces.into_iter().map(|(id, parts)| LiveTrace::new(id, parts)).collect() }
     }
 
     /// A fetch whose first batch holds all.
     pub(crate) fn cursor_of_one_batch(&self, spec: &FetchSpec) -> LiveCursor<'_> {
-        LiveCursor::new(&self.traces, spec, usize::MAX)
+        LiveCursor::new(self.traces.iter().collect(), spec, usize::MAX)
     }
 
     /// Number of traces.
@@ -58,7 +58,7 @@ impl Source for LiveSource {
     type Cursor<'a> = LiveCursor<'a>;
 
     fn fetch(&self, spec: &FetchSpec) -> Result<LiveCursor<'_>, FetchError> {
-        Ok(LiveCursor::new(&self.traces, spec, cursor::BATCH_SPANS))
+        Ok(LiveCursor::new(self.traces.iter().collect(), spec, cursor::BATCH_SPANS))
     }
 }
 

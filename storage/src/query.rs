@@ -5,8 +5,8 @@
 mod metrics;
 mod names;
 mod share;
+mod sums;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,14 +19,18 @@ use vivace_protocol::vivace::{SearchBatch, SearchJob, TagNamesJob, TagNamesReply
 use vivace_protocol::{SpanId, TraceId};
 use vivace_traceql::ast::{Body, Stage};
 use vivace_traceql::{
-    self as traceql, Cursor, Field, Intrinsic, Merger, Predicate, Query, Scope, SearchError, SearchPlan, Source,
-    TimeRange, TraceHit, Value, format_duration,
+    self as traceql, Cursor, FetchStats, Field, Intrinsic, Merger, OverBudget, Predicate, Query, Scope, SearchError,
+    SearchPlan, Source, TimeRange, TraceHit, Value, format_duration,
 };
 
-pub use self::metrics::{instant_response, merge_metrics, metrics, metrics_block, metrics_plan, range_response};
+pub use self::metrics::{
+    instant_response, merge_metrics, metrics, metrics_block, metrics_of_parts, metrics_plan, range_response,
+};
 pub use self::share::Share;
+pub use self::sums::{TagNamesSum, TagValuesSum};
 use crate::tags::{TagLimits, TagNames, TagSet, TagSource, TagValue, tag_values};
 use crate::{BlockSource, OpenBlock, profile::ProfiledBlock, read};
+pub use vivace_traceql::Budget;
 
 /// The trace as stored, an encoded `tempopb.Trace`.
 ///
@@ -67,10 +71,16 @@ fn window(start: u64, end: u64) -> Option<TimeRange> {
     (end > 0).then_some(TimeRange { start_ns: start, end_ns: end })
 }
 
-fn limits(max_entries: u32, max_stale: u32) -> TagLimits {
+fn limits(max_entries: u32, max_stale: u32, max_bytes: u64) -> TagLimits {
     // More than there can be is no limit.
     let limit = |max: u32| usize::try_from(max).unwrap_or(0);
-    TagLimits { max_entries: limit(max_entries), max_stale: limit(max_stale), ..TagLimits::default() }
+    let max_bytes = usize::try_from(max_bytes).unwrap_or(0);
+    TagLimits { max_entries: limit(max_entries), max_bytes, max_stale: limit(max_stale) }
+}
+
+/// Names or values take more than a job may.
+fn too_many(max_bytes: u64) -> Status {
+    over_budget(OverBudget { limit: usize::try_from(max_bytes).unwrap_or(usize::MAX) })
 }
 
 fn scope_name(scope: Scope) -> &'static str {
@@ -83,11 +93,31 @@ fn scope_name(scope: Scope) -> &'static str {
     }
 }
 
+/// The budget of a job that may take so much memory in this process; 0 is any.
+#[must_use]
+pub fn budget(max_bytes: u64) -> Budget {
+    Budget::new(usize::try_from(max_bytes).unwrap_or(usize::MAX))
+}
+
+/// How it is said that a query takes too much memory: it is the query's own matter, and no second attempt helps.
+#[must_use]
+pub fn over_budget(error: OverBudget) -> Status {
+    Status::out_of_range(error.to_string())
+}
+
+/// Whether an error is the query's own, so that no other source and no second attempt would do better.
+#[must_use]
+pub fn is_final(status: &Status) -> bool {
+    use tonic::Code;
+    matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted | Code::OutOfRange)
+}
+
 /// Names of attributes by scope, of all spans or of those that the job's query selects. Scopes that name no attributes
 /// (`intrinsic`, `trace`) have none.
 ///
 /// # Errors
-/// INVALID_ARGUMENT when the query cannot run, UNAVAILABLE when the source cannot be read.
+/// INVALID_ARGUMENT when the query cannot run, UNAVAILABLE when the source cannot be read, OUT_OF_RANGE when the names take more
+/// memory than the job allows.
 pub fn tag_names(source: &impl TagSource, job: &TagNamesJob) -> Result<TagNamesReply, Status> {
     let scope = match job.scope.as_str() {
         "" | "none" => None,
@@ -98,12 +128,15 @@ pub fn tag_names(source: &impl TagSource, job: &TagNamesJob) -> Result<TagNamesR
         "instrumentation" => Some(Scope::Instrumentation),
         _ => return Ok(TagNamesReply::default()),
     };
-    let mut names = TagNames::new(limits(job.max_per_scope, job.max_stale));
+    let mut names = TagNames::new(limits(job.max_per_scope, job.max_stale, job.max_bytes));
     if job.query.is_empty() {
         source.tag_names(scope, &mut names).map_err(|error| unavailable(&error))?;
     } else {
         let window = window(job.start_unix_nano, job.end_unix_nano);
         names::selected_names(source, job, scope, window, &mut names)?;
+    }
+    if names.is_over() {
+        return Err(too_many(job.max_bytes));
     }
     let scopes = names.into_scopes().into_iter().filter(|(_, tags)| !tags.is_empty());
     let scopes = scopes
@@ -118,25 +151,6 @@ pub fn tag_names(source: &impl TagSource, job: &TagNamesJob) -> Result<TagNamesR
 /// As there.
 pub fn tag_names_block(block: &Arc<OpenBlock>, job: &TagNamesJob) -> Result<TagNamesReply, Status> {
     tag_names(&BlockSource::new(Arc::clone(block)), job)
-}
-
-/// Names from several sources as one.
-#[must_use]
-pub fn merge_tag_names(replies: Vec<TagNamesReply>, max_per_scope: u32) -> TagNamesReply {
-    let mut scopes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut merged = TagNamesReply::default();
-    for reply in replies {
-        merged.inspected_bytes += reply.inspected_bytes;
-        for scope in reply.scopes {
-            scopes.entry(scope.name).or_default().extend(scope.tags);
-        }
-    }
-    let limit = if max_per_scope == 0 { usize::MAX } else { usize::try_from(max_per_scope).unwrap_or(usize::MAX) };
-    merged.scopes = scopes
-        .into_iter()
-        .map(|(name, tags)| SearchTagsV2Scope { name, tags: tags.into_iter().take(limit).collect() })
-        .collect();
-    merged
 }
 
 /// A field as a query names it: `span.http.route`, `.service.name`, `name`, `span:status`.
@@ -156,10 +170,11 @@ pub fn parse_field(text: &str) -> Result<Field, String> {
 /// Values of one tag, with their types.
 ///
 /// # Errors
-/// INVALID_ARGUMENT when the tag is none, UNAVAILABLE when the source cannot be read.
+/// INVALID_ARGUMENT when the tag is none, UNAVAILABLE when the source cannot be read, OUT_OF_RANGE when the values take more
+/// memory than the job allows.
 pub fn tag_values_of(source: &impl TagSource, job: &TagValuesJob) -> Result<TagValuesReply, Status> {
     let field = parse_field(&job.tag).map_err(Status::invalid_argument)?;
-    let mut values = TagSet::new(limits(job.max_values, job.max_stale));
+    let mut values = TagSet::new(limits(job.max_values, job.max_stale, job.max_bytes));
     let window = window(job.start_unix_nano, job.end_unix_nano);
     if job.query.is_empty() {
         // Without a filter every value of the source is meant: sources know them without looking at spans.
@@ -168,6 +183,9 @@ pub fn tag_values_of(source: &impl TagSource, job: &TagValuesJob) -> Result<TagV
         tag_values(source, &field, &Predicate::Always, window, &mut values).map_err(|error| unavailable(&error))?;
     } else {
         selected_values(source, &field, job, window, &mut values)?;
+    }
+    if values.is_over() {
+        return Err(too_many(job.max_bytes));
     }
     let values = values
         .into_entries()
@@ -228,42 +246,63 @@ pub fn tag_values_block(block: &Arc<OpenBlock>, job: &TagValuesJob) -> Result<Ta
     tag_values_of(&BlockSource::new(Arc::clone(block)), job)
 }
 
-/// Values from several sources as one.
-#[must_use]
-pub fn merge_tag_values(replies: Vec<TagValuesReply>, max_values: u32) -> TagValuesReply {
-    let mut values: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut merged = TagValuesReply::default();
-    for reply in replies {
-        merged.inspected_bytes += reply.inspected_bytes;
-        values.extend(reply.values.into_iter().map(|value| (value.r#type, value.value)));
-    }
-    let limit = if max_values == 0 { usize::MAX } else { usize::try_from(max_values).unwrap_or(usize::MAX) };
-    merged.values =
-        values.into_iter().take(limit).map(|(kind, value)| TagValueMessage { r#type: kind, value }).collect();
-    merged
+/// What a search has found in a part of the traces.
+#[derive(Debug)]
+pub struct Found {
+    merger: Merger,
+    stats: FetchStats,
 }
 
 /// The newest `limit` traces of a source that the query selects.
 ///
 /// # Errors
-/// INVALID_ARGUMENT when the query is none or is not defined for the data, UNAVAILABLE when the source cannot be read.
+/// INVALID_ARGUMENT when the query is none or is not defined for the data, UNAVAILABLE when the source cannot be read,
+/// OUT_OF_RANGE when what is found takes more memory than the job allows.
 pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Status> {
+    Ok(found_of_parts(vec![search_part(source, job, &budget(job.max_bytes))?]))
+}
+
+/// As [`search`], where other parts follow. What is found counts against `budget` as long as it is held.
+///
+/// # Errors
+/// As there.
+pub fn search_part(source: &impl Source, job: &SearchJob, budget: &Budget) -> Result<Found, Status> {
     let invalid = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
     let query = Query::parse(&job.query).map_err(|error| invalid(&error))?;
     let plan = SearchPlan::new(&query).map_err(|error| invalid(&error))?;
     let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
     // The newest are kept whatever the order of the source, so that the same question has the same answer.
-    let mut merger = Merger::new(size(job.limit), true);
+    let mut merger = Merger::new(size(job.limit), true).within(budget);
     let window = window(job.start_unix_nano, job.end_unix_nano);
     let stats =
         traceql::search(source, &plan, window, size(job.spans_per_span_set), &mut merger).map_err(
             |error| match error {
                 SearchError::Fetch(error) => unavailable(&error),
                 SearchError::Eval(error) => invalid(&error),
+                SearchError::OverBudget(error) => over_budget(error),
             },
         )?;
-    Ok(SearchBatch {
-        traces: merger.finish().into_iter().map(metadata).collect(),
+    Ok(Found { merger, stats })
+}
+
+/// The newest `limit` traces of all parts.
+#[must_use]
+pub fn found_of_parts(parts: Vec<Found>) -> SearchBatch {
+    let mut stats = FetchStats::default();
+    let mut merged: Option<Merger> = None;
+    for part in parts {
+        stats.bytes += part.stats.bytes;
+        stats.traces += part.stats.traces;
+        stats.spans += part.stats.spans;
+        match &mut merged {
+            None => merged = Some(part.merger),
+            Some(merged) => part.merger.finish().into_iter().for_each(|hit| {
+                merged.add(hit);
+            }),
+        }
+    }
+    SearchBatch {
+        traces: merged.map(Merger::finish).unwrap_or_default().into_iter().map(metadata).collect(),
         metrics: Some(SearchMetrics {
             inspected_traces: u32::try_from(stats.traces).unwrap_or(u32::MAX),
             inspected_bytes: stats.bytes,
@@ -272,7 +311,7 @@ pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Stat
         }),
         coverage: None,
         profile: None,
-    })
+    }
 }
 
 /// [`search`] of a share of a block; a search that is to be explained takes all of it.
@@ -281,7 +320,8 @@ pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Stat
 /// As there.
 pub fn search_block(block: &Arc<OpenBlock>, share: &Share, job: &SearchJob) -> Result<SearchBatch, Status> {
     if !job.explain {
-        return search(&share.source(block), job);
+        let found = search_part(&share.source(block), job, share.budget())?;
+        return Ok(found_of_parts(vec![found]));
     }
     let source = ProfiledBlock::new(Arc::clone(block));
     let batch = search(&source, job)?;

@@ -15,7 +15,7 @@ use vivace_traceql::{
 pub struct TagLimits {
     /// Entries (for names: in each scope).
     pub max_entries: usize,
-    /// Bytes of all entries together.
+    /// Bytes of all entries together, with what an entry takes beside its own.
     pub max_bytes: usize,
     /// Known entries in a row, without a new one between them.
     pub max_stale: usize,
@@ -29,12 +29,16 @@ pub struct TagSet<T: Ord> {
     bytes: usize,
     stale: usize,
     full: bool,
+    over: bool,
 }
+
+/// What an entry takes beside its own bytes.
+const ENTRY_BYTES: usize = 64;
 
 impl<T: Ord> TagSet<T> {
     /// An empty set.
     pub fn new(limits: TagLimits) -> Self {
-        Self { limits, entries: BTreeSet::new(), bytes: 0, stale: 0, full: false }
+        Self { limits, entries: BTreeSet::new(), bytes: 0, stale: 0, full: false, over: false }
     }
 
     /// Adds an entry of `bytes` bytes. An entry that passes the byte limit is left out and fills the set.
@@ -49,8 +53,9 @@ impl<T: Ord> TagSet<T> {
             return;
         }
         self.stale = 0;
+        let bytes = bytes + ENTRY_BYTES;
         if limits.max_bytes > 0 && self.bytes + bytes > limits.max_bytes {
-            self.full = true;
+            (self.full, self.over) = (true, true);
             return;
         }
         self.bytes += bytes;
@@ -61,6 +66,11 @@ impl<T: Ord> TagSet<T> {
     /// Whether a limit was reached.
     pub fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// Whether entries were left out because they would have taken too many bytes.
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 
     /// The entries in order.
@@ -92,6 +102,12 @@ impl TagNames {
     /// Whether some scope reached a limit, which ends the whole request.
     pub fn is_full(&self) -> bool {
         self.scopes.values().any(TagSet::is_full)
+    }
+
+    /// Whether names were left out because they would have taken too many bytes: of a scope, or of all together.
+    pub fn is_over(&self) -> bool {
+        let bytes: usize = self.scopes.values().map(|names| names.bytes).sum();
+        self.scopes.values().any(TagSet::is_over) || (self.limits.max_bytes > 0 && bytes > self.limits.max_bytes)
     }
 
     /// The names of each scope that has some, in order.
@@ -392,10 +408,12 @@ mod tests {
     fn a_limit_ends_the_collection() {
         let (v5, _, live) = sources();
         let limits = TagLimits { max_entries: 2, ..TagLimits::default() };
-        for bounded in [limits, TagLimits { max_bytes: 30, ..TagLimits::default() }] {
+        let small = TagLimits { max_bytes: 200, ..TagLimits::default() };
+        for (bounded, over) in [(limits, false), (small, true)] {
             let mut few = TagSet::new(bounded);
             tag_values(&v5, &Intrinsic::Name.into(), &Predicate::Always, None, &mut few).unwrap();
-            assert!(few.is_full() && few.into_entries().len() <= 2);
+            assert_eq!((few.is_full(), few.is_over()), (true, over));
+            assert!(few.into_entries().len() <= 2);
         }
         let mut few = TagNames::new(limits);
         live.tag_names(None, &mut few).unwrap();

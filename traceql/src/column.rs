@@ -4,6 +4,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
     bitmap::Bitmap,
+    condition::Condition,
     field::{Field, Intrinsic},
     value::{Kind, Status, Type, Value},
 };
@@ -68,6 +69,16 @@ impl Dictionary {
         let end = *self.ends.get(index)? as usize;
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
         self.text.get(start..end)
+    }
+
+    /// Which entries satisfy the condition.
+    pub(crate) fn matching(&self, condition: &Condition) -> Bitmap {
+        let bounds = |index: usize| {
+            let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+            start..self.ends[index] as usize
+        };
+        let found = condition.matches_texts(self.text.as_bytes(), self.len(), bounds);
+        found.unwrap_or_else(|| self.iter().map(|text| condition.matches_str(text)).collect())
     }
 
     /// All entries in id order.

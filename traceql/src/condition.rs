@@ -1,9 +1,11 @@
 //! Conditions that a source may use to skip data. They are hints: a source may return more, never less.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
+    bitmap::Bitmap,
     field::{Field, Intrinsic},
+    needle::Needle,
     pattern::Pattern,
     value::{CompareOp, Type, Value},
 };
@@ -77,6 +79,34 @@ impl Condition {
             Test::Match(pattern) => pattern.is_match(text),
             Test::NotMatch(pattern) => !pattern.is_match(text),
         }
+    }
+
+    /// [`matches_str`](Self::matches_str) for many texts that lie side by side: text `n` below `count` is `buffer[bounds(n)]`, with
+    /// what is no UTF-8 replaced; texts ascend and do not overlap. None when they have to be looked at one by one: the buffer is
+    /// searched for what every text that satisfies the condition (or that fails it) contains, if there is such a thing.
+    #[must_use]
+    pub fn matches_texts(&self, buffer: &[u8], count: usize, bounds: impl Fn(usize) -> Range<usize>) -> Option<Bitmap> {
+        let equal;
+        let (needle, negated) = match &self.test {
+            Test::Match(pattern) => (pattern.needle()?, false),
+            Test::NotMatch(pattern) => (pattern.needle()?, true),
+            Test::Compare(op @ (CompareOp::Eq | CompareOp::NotEq), Value::Str(literal)) => {
+                equal = Needle::new(literal)?;
+                (&equal, *op == CompareOp::NotEq)
+            }
+            Test::Compare(..) | Test::Exists | Test::Missing => return None,
+        };
+        let mut map = Bitmap::zeros(count);
+        for number in needle.in_texts(buffer, count, &bounds) {
+            let number = number as usize;
+            if self.matches_str(&String::from_utf8_lossy(&buffer[bounds(number)])) != negated {
+                map.set(number, true);
+            }
+        }
+        if negated {
+            map.negate();
+        }
+        Some(map)
     }
 
     /// The only type of scalar or array element that can satisfy the condition on an attribute; `None` if several
@@ -306,7 +336,56 @@ mod tests {
         ]
     }
 
+    /// Patterns out of pieces, most of which have a literal that is looked for first.
+    fn pattern() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            3 => "[ab\u{e9}-]{1,3}".boxed(),
+            3 => Just(".*".to_owned()).boxed(),
+            1 => prop::sample::select(vec!["[ab]", "b?", "(a-)+", "(ab){2}", "(a|b-)", "(?i:AB)", "-{1,2}", "\\x{fffd}", "a|b"])
+                .prop_map(str::to_owned)
+                .boxed(),
+        ];
+        prop::collection::vec(piece, 0..4).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
+        #[test]
+        fn texts_in_one_buffer_are_judged_as_one_by_one(
+            pattern in pattern(),
+            literal in "[ab\u{e9}-]{0,3}",
+            texts in prop::collection::vec(prop::collection::vec(prop::sample::select(b"aab--\xc3\xa9\xff".to_vec()), 0..6), 0..12),
+            gap in 0_usize..3,
+        ) {
+            let (mut buffer, mut bounds) = (Vec::new(), Vec::new());
+            for text in &texts {
+                buffer.extend(std::iter::repeat_n(b'a', gap));
+                bounds.push(buffer.len()..buffer.len() + text.len());
+                buffer.extend_from_slice(text);
+            }
+            let plain = regex::Regex::new(&format!("^(?s:{pattern})$")).unwrap();
+            let compiled = Arc::new(Pattern::new(&pattern).unwrap());
+            let equal = super::Value::str(&literal);
+            type Plain<'a> = &'a dyn Fn(&str) -> bool;
+            let tests: [(Test, Plain<'_>); 4] = [
+                (Test::Match(compiled.clone()), &|text| plain.is_match(text)),
+                (Test::NotMatch(compiled), &|text| !plain.is_match(text)),
+                (Test::Compare(CompareOp::Eq, equal.clone()), &|text| text == literal),
+                (Test::Compare(CompareOp::NotEq, equal), &|text| text != literal),
+            ];
+            for (test, due) in tests {
+                let condition = Condition { field: Field::attribute(Scope::Span, "a"), test };
+                let texts = texts.iter().map(|text| String::from_utf8_lossy(text));
+                let due: Bitmap = texts.map(|text| {
+                    let due = due(&text);
+                    assert_eq!(condition.matches_str(&text), due, "{pattern} {text:?}");
+                    due
+                }).collect();
+                if let Some(found) = condition.matches_texts(&buffer, bounds.len(), |n| bounds[n].clone()) {
+                    prop_assert_eq!(found, due, "{} {:?}", pattern, condition);
+                }
+            }
+        }
+
         #[test]
         fn bounds_never_rule_out_a_match(op in op(), literal in -3_i64..3, values in prop::collection::vec(-3_i64..3, 1..4), field in 0_usize..2) {
             let field: Field = [Field::attribute(Scope::Span, "a"), Field::from(Intrinsic::Duration)][field].clone();

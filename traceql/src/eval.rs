@@ -33,20 +33,17 @@ pub(crate) struct Verdicts {
 }
 
 /// A dictionary with the answer for each of its entries.
-type Verdict = (Arc<Dictionary>, Arc<[bool]>);
+type Verdict = (Arc<Dictionary>, Arc<Bitmap>);
 
 impl Verdicts {
     /// The dictionary is kept alive beside its answers, so an address never means another one.
-    fn of(&mut self, id: usize, dict: &Arc<Dictionary>, condition: &Condition) -> Arc<[bool]> {
+    fn of(&mut self, id: usize, dict: &Arc<Dictionary>, condition: &Condition) -> Arc<Bitmap> {
         const MOST: usize = 256;
         if self.known.len() > MOST {
             self.known.clear();
         }
         let key = (id, Arc::as_ptr(dict).addr());
-        let entry = self
-            .known
-            .entry(key)
-            .or_insert_with(|| (dict.clone(), dict.iter().map(|text| condition.matches_str(text)).collect()));
+        let entry = self.known.entry(key).or_insert_with(|| (dict.clone(), Arc::new(dict.matching(condition))));
         entry.1.clone()
     }
 }

@@ -3,6 +3,7 @@
 mod arithmetic;
 pub mod ast;
 mod bitmap;
+mod budget;
 mod check;
 mod column;
 mod condition;
@@ -13,6 +14,7 @@ mod field;
 mod lexer;
 pub mod memory;
 mod metrics;
+mod needle;
 mod parser;
 mod pattern;
 mod plan;
@@ -23,6 +25,7 @@ mod search;
 mod value;
 
 pub use bitmap::Bitmap;
+pub use budget::{Budget, Held, OverBudget};
 pub use column::{Column, Dictionary, NIL_ID, Str, Validity};
 pub use condition::{Condition, Predicate, Test};
 pub use error::{Error, ErrorKind, Position};

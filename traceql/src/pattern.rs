@@ -1,6 +1,9 @@
 //! Regular expressions of the language: RE2 syntax over a whole string, compiled once.
 
 use regex::Regex;
+use regex_syntax::hir::{Hir, HirKind};
+
+use crate::needle::Needle;
 
 /// Why a pattern was refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -18,6 +21,8 @@ pub struct PatternError {
 pub struct Pattern {
     source: String,
     matcher: Matcher,
+    /// Part of every match.
+    needle: Option<Needle>,
 }
 
 #[derive(Clone, Debug)]
@@ -26,7 +31,8 @@ enum Matcher {
     Exact(String),
     Prefix(String),
     Suffix(String),
-    Contains(Box<memchr::memmem::Finder<'static>>),
+    /// The needle, or this where there is none.
+    Contains(String),
     Regex(Regex),
 }
 
@@ -38,17 +44,22 @@ impl Pattern {
     pub fn new(source: &str) -> Result<Self, PatternError> {
         let error = |reason: String| PatternError { pattern: source.to_owned(), reason };
         if let Some(matcher) = literal_matcher(source) {
-            return Ok(Self { source: source.to_owned(), matcher });
+            let needle = Needle::new(match &matcher {
+                Matcher::Exact(text) | Matcher::Prefix(text) | Matcher::Suffix(text) | Matcher::Contains(text) => text,
+                Matcher::Anything | Matcher::Regex(_) => "",
+            });
+            return Ok(Self { source: source.to_owned(), matcher, needle });
         }
         let translated = translate(source).map_err(error)?;
         // Checked alone first: a stray `)` must not close the group that anchors the pattern.
-        regex_syntax::ParserBuilder::new().nest_limit(200).build().parse(&translated).map_err(|cause| {
+        let hir = regex_syntax::ParserBuilder::new().nest_limit(200).build().parse(&translated).map_err(|cause| {
             let text = cause.to_string();
             error(text.lines().last().unwrap_or("syntax error").trim_start_matches("error: ").to_owned())
         })?;
         let regex = Regex::new(&format!("^(?s:{translated})$"))
             .map_err(|cause| error(cause.to_string().lines().last().unwrap_or("too large").to_owned()))?;
-        Ok(Self { source: source.to_owned(), matcher: Matcher::Regex(regex) })
+        let needle = required(&hir).and_then(Needle::new);
+        Ok(Self { source: source.to_owned(), matcher: Matcher::Regex(regex), needle })
     }
 
     /// The text as written.
@@ -66,9 +77,17 @@ impl Pattern {
             Matcher::Exact(literal) => text == literal,
             Matcher::Prefix(literal) => text.starts_with(literal.as_str()),
             Matcher::Suffix(literal) => text.ends_with(literal.as_str()),
-            Matcher::Contains(finder) => finder.find(text.as_bytes()).is_some(),
+            Matcher::Contains(literal) => match &self.needle {
+                Some(needle) => needle.is_in(text.as_bytes()),
+                None => text.contains(literal.as_str()),
+            },
             Matcher::Regex(regex) => regex.is_match(text),
         }
+    }
+
+    /// A text that every match contains, none when there is none or none that can be looked for in bytes.
+    pub(crate) fn needle(&self) -> Option<&Needle> {
+        self.needle.as_ref()
     }
 
     /// A literal that every match starts with, possibly empty: usable against sorted or bounded columns.
@@ -103,8 +122,21 @@ fn literal_matcher(source: &str) -> Option<Matcher> {
         (true, false) if middle.is_empty() => Matcher::Anything,
         (true, false) => Matcher::Suffix(middle.to_owned()),
         (true, true) if middle.is_empty() => Matcher::Anything,
-        (true, true) => Matcher::Contains(Box::new(memchr::memmem::Finder::new(middle).into_owned())),
+        (true, true) => Matcher::Contains(middle.to_owned()),
     })
+}
+
+/// The longest text that stands in every match of `hir`, as far as its outermost parts tell.
+fn required(hir: &Hir) -> Option<&str> {
+    match hir.kind() {
+        HirKind::Literal(literal) => std::str::from_utf8(&literal.0).ok(),
+        HirKind::Capture(capture) => required(&capture.sub),
+        HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
+        HirKind::Concat(parts) => parts.iter().filter_map(required).max_by_key(|literal| literal.len()),
+        HirKind::Repetition(_) | HirKind::Alternation(_) | HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) => {
+            None
+        }
+    }
 }
 
 /// RE2 text to the syntax of the `regex` crate, where they differ: ASCII Perl classes, `\Q..\E`, octal escapes,
@@ -331,6 +363,30 @@ mod tests {
         assert!(matches(r"\101", "A"));
         assert!(matches(r"(?P<n>x)(?<m>y)", "xy"));
         assert!(matches(r"(?i:x)Y", "XY"));
+    }
+
+    #[test]
+    fn a_text_that_every_match_contains_is_known() {
+        for (pattern, due) in [
+            ("user-.*", Some("user-")),
+            (".*user-", Some("user-")),
+            (".*user-.*", Some("user-")),
+            ("user-", Some("user-")),
+            (".*user-[0-9]+x", Some("user-")),
+            ("(x+)[0-9]?", Some("x")),
+            ("(?:abc){2,3}[x-z]", Some("abc")),
+            (r"a\.b\d*", Some("a.b")),
+            (".*", None),
+            ("[0-9]+", None),
+            ("(?i)abc", None),
+            ("(abc)?", None),
+            ("(abc)*", None),
+            ("abc|xyz", None),
+            (r".*\x{fffd}.*", None),
+        ] {
+            let pattern = Pattern::new(pattern).unwrap();
+            assert_eq!(pattern.needle().map(Needle::text), due.map(str::as_bytes), "{pattern:?}");
+        }
     }
 
     #[test]

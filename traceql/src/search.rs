@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    budget::{Budget, Held, OverBudget},
     column::hex,
     fetch::{Cursor, FetchError, FetchStats, Loaded, ServiceStat, Source, SpanBatch, TimeRange},
     field::{Field, Intrinsic, Level},
@@ -62,6 +63,22 @@ impl TraceHit {
         hex(&self.trace_id).trim_start_matches('0').to_owned()
     }
 
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let attributes = |list: &[(Arc<str>, Value)]| list.iter().map(|(_, value)| 40 + value.memory()).sum::<usize>();
+        let span = |span: &SpanHit| size_of::<SpanHit>() + span.name.len() + attributes(&span.attributes);
+        let set = |set: &SpanSet| {
+            size_of::<SpanSet>() + attributes(&set.attributes) + set.spans.iter().map(span).sum::<usize>()
+        };
+        let stat = |stat: &ServiceStat| size_of::<ServiceStat>() + stat.service.len();
+        size_of::<Self>()
+            + self.root_service.len()
+            + self.root_name.len()
+            + self.service_stats.iter().map(stat).sum::<usize>()
+            + self.span_sets.iter().map(set).sum::<usize>()
+    }
+
     /// Overlays another part's result for the same trace: root names fill empty ones, start is the earlier, duration
     /// the longer, counts are the larger; of spansets of one group the one with more matches stays.
     fn overlay(&mut self, other: Self) {
@@ -102,24 +119,39 @@ fn groups(set: &SpanSet) -> impl Iterator<Item = &(Arc<str>, Value)> {
 ///
 /// Without `most_recent` the first `limit` distinct traces are kept and later parts only add to these; with it the
 /// newest are kept, whatever the order of arrival.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Merger {
     limit: usize,
     most_recent: bool,
     traces: HashMap<[u8; 16], TraceHit>,
+    held: Held,
 }
 
 impl Merger {
     /// Keeps up to `limit` traces.
     #[must_use]
     pub fn new(limit: usize, most_recent: bool) -> Self {
-        Self { limit, most_recent, traces: HashMap::new() }
+        Self { limit, most_recent, traces: HashMap::new(), held: Held::default() }
+    }
+
+    /// Counts what is held against `budget`.
+    #[must_use]
+    pub fn within(self, budget: &Budget) -> Self {
+        Self { held: budget.hold(), ..self }
+    }
+
+    /// # Errors
+    /// All who share the budget hold more than may be.
+    pub fn check(&self) -> Result<(), OverBudget> {
+        self.held.check()
     }
 
     /// Takes a result in; true when it is kept.
     pub fn add(&mut self, hit: TraceHit) -> bool {
         if let Some(known) = self.traces.get_mut(&hit.trace_id) {
+            self.held.sub(known.memory());
             known.overlay(hit);
+            self.held.add(known.memory());
             return true;
         }
         if self.limit == 0 {
@@ -129,11 +161,14 @@ impl Merger {
             let oldest = self.oldest();
             match oldest {
                 Some(oldest) if self.most_recent && newer(&hit, &self.traces[&oldest]) => {
-                    self.traces.remove(&oldest);
+                    if let Some(gone) = self.traces.remove(&oldest) {
+                        self.held.sub(gone.memory());
+                    }
                 }
                 _ => return false,
             }
         }
+        self.held.add(hit.memory());
         self.traces.insert(hit.trace_id, hit);
         true
     }
@@ -216,6 +251,9 @@ pub enum SearchError {
     /// The query is not defined for the data.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// What was found takes too much memory.
+    #[error(transparent)]
+    OverBudget(#[from] OverBudget),
 }
 
 /// Searches one source for traces that overlap `window`, keeping up to `spans_per_set` spans of every spanset, until
@@ -250,6 +288,7 @@ pub fn search<S: Source>(
         for hit in plan.hits(&batch, &survivors, spans_per_set, &mut cursor)? {
             merger.add(hit);
         }
+        merger.check()?;
         if merger.is_full(u64::MAX) {
             break;
         }

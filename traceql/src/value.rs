@@ -257,6 +257,17 @@ pub enum Value {
 }
 
 impl Value {
+    /// About how much memory it takes; of shared text as if it were its own.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let more = match self {
+            Self::Str(text) => text.len(),
+            Self::List(items) => items.iter().map(Self::memory).sum(),
+            _ => 0,
+        };
+        size_of::<Self>() + more
+    }
+
     /// Text.
     #[must_use]
     pub fn str(text: &str) -> Self {

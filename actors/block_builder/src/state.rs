@@ -8,6 +8,7 @@
 //! ```
 
 mod attempt;
+mod chunks;
 mod cycle;
 mod section;
 mod start;

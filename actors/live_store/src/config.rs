@@ -25,7 +25,8 @@ vivace_runtime::config_struct! {
         pub complete_block_concurrency: u64 = 2,
         /// Time between dropping a block and deleting its files: not below the longest query.
         pub block_reclaim_grace: GoDuration = GoDuration::minutes(2),
-        /// Directory of the marker that says that this live-store is going for good. On a disk that survives a restart.
+        /// Directory of the marker that says that this live-store is going for good, and of the generation of its ring
+        /// record. On a disk that survives a restart.
         pub shutdown_marker_dir: String = "/var/tempo/live-store/shutdown-marker".into(),
         /// Time between two looks at what must be cut.
         pub flush_check_period: GoDuration = GoDuration::secs(5),

@@ -338,7 +338,7 @@ impl Serve<Find> for Owner {
         Reply::ok(Found {
             parts: self.state.find(&find.tenant, &find.id),
             blocks: self.shelved(&find.tenant),
-            standing: self.standing(unix_ms(cx)),
+            standing: self.standing(cx),
         })
     }
 }
@@ -350,7 +350,7 @@ impl Serve<Collect> for Owner {
         Reply::ok(Collected {
             snapshot: self.state.snapshot(&collect.tenant),
             blocks: self.shelved(&collect.tenant),
-            standing: self.standing(unix_ms(cx)),
+            standing: self.standing(cx),
             at: cx.clock().now(),
         })
     }

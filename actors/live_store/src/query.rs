@@ -1,18 +1,19 @@
 //! Query endpoint: what other components may ask of recent data.
 //!
 //! Consumes the query messages of `protocol/`; asks the owner for look-ups and snapshots, and evaluates on the compute
-//! pool: the head and the closing cuts as one source, then each local block. Mailbox 64: a message is a query text; what it
-//! pins is a snapshot of the head's directory and the open blocks being read.
+//! pool: the head and the closing cuts as one scan, then each local block. Mailbox 64: a message is a query text; what it
+//! pins are the groups of the head as they were, and the open blocks being read.
 //! On restart: nothing is kept. A query that was running ends with UNAVAILABLE and is retried by its asker.
 
 mod blocks;
+mod live;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
 use tonic::Status;
 use uuid::Uuid;
 use vivace_protocol::vivace::{
@@ -20,12 +21,13 @@ use vivace_protocol::vivace::{
     TagValuesJob, TagValuesReply,
 };
 use vivace_protocol::{TenantId, TraceId, find_trace};
-use vivace_runtime::{Compute, Cx, Deadline, Mailbox, Part, Reply, Serve};
+use vivace_runtime::{Cx, Deadline, Mailbox, Part, Reply, Serve};
 use vivace_storage::query::{self as engine, Share};
-use vivace_storage::{LiveSource, may_contain};
+use vivace_storage::{LiveView, may_contain};
 
 use self::blocks::Missed;
 pub(crate) use self::blocks::Readers;
+pub(crate) use self::live::LiveReaders;
 use crate::metrics::{LocalMetrics, Metrics};
 use crate::owner::{Collect, Collected, Find, Found, Moved, MovedSince};
 use crate::shelf::ShelfBlock;
@@ -44,6 +46,7 @@ pub(crate) struct Query {
     pub(crate) log_id: Option<String>,
     pub(crate) partition: u32,
     pub(crate) readers: Readers,
+    pub(crate) live: LiveReaders,
     pub(crate) metrics: Metrics,
     /// In its own process.
     pub(crate) local: Option<LocalQueries>,
@@ -59,7 +62,7 @@ pub(crate) struct LocalQueries {
 
 /// A tenant's recent traces at one moment, ready to be read.
 struct Recent {
-    source: LiveSource,
+    view: LiveView,
     blocks: Vec<Arc<ShelfBlock>>,
     standing: Standing,
     /// When they were.
@@ -70,17 +73,13 @@ struct Recent {
 const LEAST_FURTHER_BLOCK_BYTES: usize = 8 << 20;
 
 impl Query {
-    fn compute(&self) -> &Compute {
-        &self.readers.compute
-    }
-
     async fn recent(&self, tenant: &str, start_ns: u64, end_ns: u64) -> Result<Recent, Status> {
         let tenant = tenant_id(tenant)?;
         let collected = self.collect.ask(Collect { tenant: tenant.clone() }, Deadline::after(OWNER_DEADLINE)).await?;
         let Collected { snapshot, mut blocks, standing, at } = collected;
         blocks.retain(|block| block.overlaps(start_ns, end_ns));
-        let source = self.compute().run(0, move || LiveSource::new(snapshot.into_traces(&tenant))).await?;
-        Ok(Recent { source, blocks, standing, at })
+        let view = self.readers.compute.run(0, move || snapshot.into_view(&tenant)).await?;
+        Ok(Recent { view, blocks, standing, at })
     }
 
     /// Counts a request whose answer may miss something. One that is known to is refused if so configured: another owner may have
@@ -142,19 +141,21 @@ impl Query {
     }
 
     async fn search(self, job: SearchJob) -> Result<Batches<SearchBatch>, Status> {
-        let Recent { source, blocks, standing, .. } =
+        let Recent { view, blocks, standing, .. } =
             self.recent(&job.tenant, job.start_unix_nano, job.end_unix_nano).await?;
         self.refuse_lagging(&standing, job.end_unix_nano, "SearchRecent")?;
         let coverage = standing.coverage(job.end_unix_nano);
         let (job, ended, missed) = (Arc::new(job), Ended::default(), Missed::default());
-        let shared = Arc::clone(&job);
-        let head = self.compute().run(0, move || engine::search(&source, &shared)).await??;
-        let (shared, share) = (Arc::clone(&job), Share::whole().until(&ended.0));
+        let budget = engine::budget(job.max_bytes);
+        let (live, own, held, flag) = (self.live.clone(), Arc::clone(&job), budget.clone(), Arc::clone(&ended.0));
+        // Evaluated while somebody reads the answer, and left when the answer is dropped.
+        let head = stream::once(async move { live.search(view, &own, &held, &flag).await });
+        let (shared, share) = (Arc::clone(&job), Share::whole().until(&ended.0).within(&budget));
         let stored = self
             .readers
             .some_at_once(blocks, missed.clone(), move |block| engine::search_block(block, &share, &shared));
         let metrics = self.metrics.clone();
-        let batches = stream::iter([Ok(head)]).chain(stored).inspect(move |batch: &Result<SearchBatch, Status>| {
+        let batches = head.chain(stored).inspect(move |batch: &Result<SearchBatch, Status>| {
             let seen = batch.as_ref().ok().and_then(|batch| batch.metrics.as_ref());
             metrics.inspected(&job.tenant, "search", seen.map_or(0, |seen| seen.inspected_bytes));
         });
@@ -168,7 +169,7 @@ impl Query {
                 Err(status) => vec![Err(status)],
             })
         });
-        Ok(batches.boxed())
+        Ok(up_to_an_error(batches))
     }
 
     async fn metrics(self, job: MetricsJob) -> Result<Batches<MetricsBatch>, Status> {
@@ -177,63 +178,68 @@ impl Query {
             (after, 0) => (after, job.end_unix_nano),
             bounds => bounds,
         };
-        let Recent { source, blocks, standing, at } = self.recent(&job.tenant, start_ns, end_ns).await?;
+        let Recent { view, blocks, standing, at } = self.recent(&job.tenant, start_ns, end_ns).await?;
         self.refuse_lagging(&standing, end_ns, "QueryRange")?;
         let coverage = standing.coverage(end_ns);
         let (job, ended, missed) = (Arc::new(job), Ended::default(), Missed::default());
-        let (shared, flag) = (Arc::clone(&job), Arc::clone(&ended.0));
-        let evaluate = move || engine::metrics(&source, &shared, &|| flag.load(Ordering::Relaxed));
-        let head = self.compute().run(0, evaluate).await??;
+        let (query, own, flag) = (self.clone(), Arc::clone(&job), Arc::clone(&ended.0));
+        let head = stream::once(async move {
+            let batch = query.live.metrics(view, &own, &flag).await?;
+            // Asked after the evaluation, so that blocks that were published meanwhile are among them.
+            let held = query.blocks_since(&own.tenant, at).await?;
+            Ok(MetricsBatch { held_block_ids: held.iter().map(Uuid::to_string).collect(), ..batch })
+        });
         let (shared, flag) = (Arc::clone(&job), Arc::clone(&ended.0));
         let stored = self.readers.some_at_once(blocks, missed.clone(), move |block| {
             engine::metrics_block(block, &Share::whole(), &shared, &|| flag.load(Ordering::Relaxed))
         });
-        // Asked after the evaluation, so that blocks that were published meanwhile are among them.
-        let held = self.blocks_since(&job.tenant, at).await?;
         let metrics = self.metrics.clone();
-        let batches = stream::iter([Ok(head)]).chain(stored).inspect(move |batch: &Result<MetricsBatch, Status>| {
+        let batches = head.chain(stored).inspect(move |batch: &Result<MetricsBatch, Status>| {
             let seen = batch.as_ref().ok().and_then(|batch| batch.metrics.as_ref());
             metrics.inspected(&job.tenant, "query_range", seen.map_or(0, |seen| seen.inspected_bytes));
         });
         let last = stream::once(async move {
             drop(ended);
-            let held_block_ids = held.iter().map(Uuid::to_string).collect();
-            Ok(MetricsBatch { coverage: Some(missed.coverage(coverage)), held_block_ids, ..MetricsBatch::default() })
+            Ok(MetricsBatch { coverage: Some(missed.coverage(coverage)), ..MetricsBatch::default() })
         });
-        Ok(batches.chain(last).boxed())
+        Ok(up_to_an_error(batches.chain(last)))
     }
 
     async fn tag_names(self, job: TagNamesJob) -> Result<TagNamesReply, Status> {
-        let Recent { source, blocks, standing, .. } =
+        let Recent { view, blocks, standing, .. } =
             self.recent(&job.tenant, job.start_unix_nano, job.end_unix_nano).await?;
-        let (job, missed) = (Arc::new(job), Missed::default());
-        let shared = Arc::clone(&job);
-        let mut replies = vec![self.compute().run(0, move || engine::tag_names(&source, &shared)).await??];
+        let (job, ended, missed) = (Arc::new(job), Ended::default(), Missed::default());
+        let mut names = engine::TagNamesSum::new(job.max_per_scope, job.max_bytes);
+        for reply in self.live.tag_names(view, &job, &ended.0).await? {
+            names.add(reply)?;
+        }
         let shared = Arc::clone(&job);
         let mut stored =
             self.readers.some_at_once(blocks, missed.clone(), move |block| engine::tag_names_block(block, &shared));
         while let Some(reply) = stored.next().await {
-            replies.push(reply?);
+            names.add(reply?)?;
         }
-        let mut reply = engine::merge_tag_names(replies, job.max_per_scope);
+        let mut reply = names.finish();
         self.metrics.inspected(&job.tenant, "search_tags", reply.inspected_bytes);
         reply.coverage = Some(missed.coverage(standing.coverage(job.end_unix_nano)));
         Ok(reply)
     }
 
     async fn tag_values(self, job: TagValuesJob) -> Result<TagValuesReply, Status> {
-        let Recent { source, blocks, standing, .. } =
+        let Recent { view, blocks, standing, .. } =
             self.recent(&job.tenant, job.start_unix_nano, job.end_unix_nano).await?;
-        let (job, missed) = (Arc::new(job), Missed::default());
-        let shared = Arc::clone(&job);
-        let mut replies = vec![self.compute().run(0, move || engine::tag_values_of(&source, &shared)).await??];
+        let (job, ended, missed) = (Arc::new(job), Ended::default(), Missed::default());
+        let mut values = engine::TagValuesSum::new(job.max_values, job.max_bytes);
+        for reply in self.live.tag_values(view, &job, &ended.0).await? {
+            values.add(reply)?;
+        }
         let shared = Arc::clone(&job);
         let mut stored =
             self.readers.some_at_once(blocks, missed.clone(), move |block| engine::tag_values_block(block, &shared));
         while let Some(reply) = stored.next().await {
-            replies.push(reply?);
+            values.add(reply?)?;
         }
-        let mut reply = engine::merge_tag_values(replies, job.max_values);
+        let mut reply = values.finish();
         self.metrics.inspected(&job.tenant, "search_tag_values", reply.inspected_bytes);
         reply.coverage = Some(missed.coverage(standing.coverage(job.end_unix_nano)));
         Ok(reply)
@@ -242,6 +248,15 @@ impl Query {
 
 /// An answer in several messages.
 type Batches<M> = BoxStream<'static, Result<M, Status>>;
+
+/// An error is the last of an answer, in every form of it.
+fn up_to_an_error<M: Send + 'static>(batches: impl Stream<Item = Result<M, Status>> + Send + 'static) -> Batches<M> {
+    let last = |failed: &mut bool, batch: Result<M, Status>| {
+        let batch = (!std::mem::replace(failed, batch.is_err())).then_some(batch);
+        std::future::ready(batch)
+    };
+    batches.scan(false, last).boxed()
+}
 
 fn tenant_id(text: &str) -> Result<TenantId, Status> {
     TenantId::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 use vivace_runtime::{Compute, Failure};
-use vivace_storage::{Backend, BackendError, BlockKey, BlockMeta, LocalBlock, OpenBlock, ReadError, Timestamp};
+use vivace_storage::{
+    Backend, BackendError, BlockKey, BlockMeta, Decoded, LocalBlock, OpenBlock, ReadError, Timestamp,
+};
 
 use crate::state::Shelved;
 
@@ -138,8 +140,11 @@ impl BlockFolder {
 }
 
 /// Open blocks: the least recently used go first.
-#[derive(Default)]
-pub(crate) struct OpenBlocks(Mutex<Opened>);
+pub(crate) struct OpenBlocks {
+    opened: Mutex<Opened>,
+    /// Of what queries take apart.
+    decoded: Decoded,
+}
 
 #[derive(Default)]
 struct Opened {
@@ -149,21 +154,25 @@ struct Opened {
 }
 
 impl OpenBlocks {
+    pub(crate) fn new(decoded: Decoded) -> Self {
+        Self { opened: Mutex::default(), decoded }
+    }
+
     /// The block, open. Blocks on the disk; runs on compute threads.
     pub(crate) fn get(&self, block: &ShelfBlock) -> Result<Arc<OpenBlock>, ReadError> {
         let id = block.meta.block_id;
-        if let Some(open) = self.0.lock().touch(id) {
+        if let Some(open) = self.opened.lock().touch(id) {
             return Ok(open);
         }
         // Opened outside of the lock: two may open the same block, which costs a read and nothing else.
-        let open = Arc::new(block.open()?);
-        self.0.lock().put(id, Arc::clone(&open));
+        let open = Arc::new(block.open()?.keeping(&self.decoded));
+        self.opened.lock().put(id, Arc::clone(&open));
         Ok(open)
     }
 
     /// The block is being deleted.
     pub(crate) fn forget(&self, id: Uuid) {
-        let mut opened = self.0.lock();
+        let mut opened = self.opened.lock();
         if let Some((block, _)) = opened.blocks.remove(&id) {
             opened.bytes -= block.memory();
         }

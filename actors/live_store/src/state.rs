@@ -7,18 +7,23 @@
 
 mod copies;
 mod cut;
+mod groups;
+mod head;
 mod lag;
 mod ledger;
 #[cfg(test)]
 mod local_tests;
 mod partition;
+mod snapshot;
 mod start;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use copies::Copies;
 pub(crate) use cut::{Cut, CutId, TenantCut, TraceParts};
+pub(crate) use groups::GroupRules;
 pub(crate) use lag::{Lag, Verdict};
 pub(crate) use ledger::{Ledger, Loss, PendingCut, Shelved};
-pub(crate) use partition::{Applied, Partition, Rules, Snapshot, TraceLimits};
+pub(crate) use partition::{Applied, Partition, Rules, TraceLimits};
+pub(crate) use snapshot::Snapshot;
 pub(crate) use start::{Known, Origin, begin};

@@ -20,7 +20,7 @@ use vivace_runtime::metrics::Registry;
 use vivace_runtime::{
     Bounds, Child, Compute, Disk, Endpoint, EndpointRouter, Placement, Restart, StreamEndpoint, Supervisor,
 };
-use vivace_storage::{Backend, BackendError};
+use vivace_storage::{Backend, BackendError, Decoded};
 
 use crate::config::Config;
 use crate::flusher::Flusher;
@@ -29,10 +29,13 @@ use crate::ledger_file::LedgerFile;
 use crate::limits::Limits;
 use crate::metrics::{Group, LocalMetrics, Metrics};
 use crate::owner::{ApplyHook, Home, LocalHome, Owner, Shared, Times};
-use crate::query::{LocalQueries, Query, Readers};
+use crate::query::{LiveReaders, LocalQueries, Query, Readers};
 use crate::readiness::{Phase, Readiness};
 use crate::shelf::OpenBlocks;
-use crate::state::Rules;
+use crate::state::{GroupRules, Rules};
+
+/// Decoded parts of local blocks, and of live traces that were encoded for queries, kept from one query to the next.
+const DECODED_BYTES: usize = 32 << 20;
 
 /// What a live-store is made of.
 pub struct Setup {
@@ -105,7 +108,8 @@ impl LiveStore {
         let slack = config.wal.ingestion_time_range_slack.into();
         let at_once = usize::try_from(config.query_block_concurrency).unwrap_or(1).max(1);
         let blocks_dir = setup.dir.join("blocks").join(setup.partition.to_string());
-        let open = Arc::<OpenBlocks>::default();
+        let decoded = Decoded::new(DECODED_BYTES);
+        let open = Arc::new(OpenBlocks::new(decoded.clone()));
         let (home, flushes_to, log_id, local) = match setup.keep {
             Keep::Bucket(Bucket { log, progress, backend, publish }) => {
                 let log_id = log.id().to_string();
@@ -161,7 +165,8 @@ impl LiveStore {
             moved: owner.mailbox(),
             log_id,
             partition,
-            readers: Readers { compute: setup.queries, open, at_once },
+            readers: Readers { compute: setup.queries.clone(), open, at_once },
+            live: LiveReaders { compute: setup.queries, background: setup.background.clone(), decoded },
             metrics: metrics.clone(),
             local,
         };
@@ -200,6 +205,7 @@ fn rules(config: &Config, is_local: bool) -> Rules {
         patience: if is_local { max_block_duration } else { max_block_duration.saturating_mul(20) },
         max_trace_idle: config.max_trace_idle.into(),
         max_trace_live: config.max_trace_live.into(),
+        groups: GroupRules::default(),
     }
 }
 

@@ -4,8 +4,8 @@
 //! (`BlockPublished`, `BlocksReplaced`) and answers `BlockListRequest`. Mailbox 256: a message is one block's meta.
 //! On restart: the first poll is made before anything is answered, so a missing list is never taken for an empty one.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use vivace_storage::{
     Backend, BackendError, BlockKey, BlockMeta, Blocklist as List, CompactedBlockMeta, TenantBlocks, Timestamp,
 };
 
+use crate::blocks::Blocks;
 use crate::metrics::Metrics;
 
 /// Metadata of blocks read at once: each costs a round trip to a remote store.
@@ -36,14 +37,20 @@ pub(crate) struct Blocklist {
     messages: HashMap<String, BlockListReply>,
     metrics: Metrics,
     last_error: Option<String>,
+    open: Arc<Blocks>,
 }
 
 impl Blocklist {
     /// Polls once and is then complete.
-    pub(crate) async fn build(backend: Backend, period: Duration, metrics: Metrics) -> Result<Self, Failure> {
+    pub(crate) async fn build(
+        backend: Backend,
+        period: Duration,
+        metrics: Metrics,
+        open: Arc<Blocks>,
+    ) -> Result<Self, Failure> {
         let mut list = List::default();
         list.apply_poll(poll(&backend, &HashMap::new()).await?);
-        let blocklist = Self { backend, period, list, messages: HashMap::new(), metrics, last_error: None };
+        let blocklist = Self { backend, period, list, messages: HashMap::new(), metrics, last_error: None, open };
         blocklist.count();
         Ok(blocklist)
     }
@@ -68,6 +75,9 @@ impl Blocklist {
     fn changed(&mut self) {
         self.messages.clear();
         self.count();
+        let tenants = self.list.tenants().filter_map(|tenant| self.list.get(tenant));
+        let live: HashSet<Uuid> = tenants.flat_map(|blocks| &blocks.live).map(|meta| meta.block_id).collect();
+        self.open.retain(|id| live.contains(id));
     }
 
     fn refresh(&mut self, cx: &mut Cx<Self>) {

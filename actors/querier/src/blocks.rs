@@ -69,4 +69,21 @@ impl Blocks {
         }
         Ok((block, false))
     }
+
+    /// Closes blocks that are no longer listed: their decoded parts would take the room of those that are read. Whoever reads one
+    /// meanwhile goes on with it.
+    pub(crate) fn retain(&self, listed: impl Fn(&Uuid) -> bool) {
+        let mut gone = Vec::new();
+        let mut cache = self.cache.lock();
+        cache.blocks.retain(|id, (block, _)| {
+            let stays = listed(id);
+            if !stays {
+                gone.push(Arc::clone(block));
+            }
+            stays
+        });
+        cache.bytes -= gone.iter().map(|block| block.memory()).sum::<usize>();
+        // Dropped without holding the lock.
+        drop(cache);
+    }
 }

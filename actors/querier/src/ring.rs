@@ -9,6 +9,7 @@
 //! `querier.partition_ring.hedging_delay`. What no owner of a partition answers is a skipped source with the names of the owners
 //! and their reasons, never an error of the question.
 
+mod answer;
 mod ask;
 mod find;
 mod order;
@@ -28,17 +29,20 @@ use futures::stream::{self, BoxStream, FuturesUnordered};
 use parking_lot::Mutex;
 use tonic::Status;
 use vivace_protocol::vivace::{
-    Coverage, FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch, SearchJob, Skipped, TagNamesJob,
+    Coverage, FindTraceBatch, FindTraceRequest, MetricsBatch, MetricsJob, SearchBatch, SearchJob, TagNamesJob,
     TagNamesReply, TagValuesJob, TagValuesReply,
 };
 use vivace_runtime::metrics::Registry;
-use vivace_runtime::{Clock, Deadline, Rng};
+use vivace_runtime::{Clock, Deadline, Endpoint, Rng, StreamEndpoint, Wire};
 use vivace_storage::query as engine;
 
-use self::ask::{Asker, Outcome};
+pub(crate) use self::answer::missed;
+use self::answer::{Told, add, lacks, settle};
+use self::ask::Asker;
 pub use self::settings::RingSettings;
 use self::turns::Turns;
 pub(crate) use self::upkeep::Upkeep;
+use crate::LiveStore;
 use crate::live_stores::{LiveStores, Partition};
 use crate::metrics::RingMetrics;
 
@@ -114,62 +118,48 @@ impl Ring {
     }
 
     /// # Errors
-    /// The query is wrong.
+    /// The query is wrong, or over its budget.
     pub(crate) fn search(
         &self,
         job: &SearchJob,
         deadline: Deadline,
     ) -> BoxStream<'static, Result<SearchBatch, Status>> {
-        let (plans, coverage) = self.plans();
-        let head = SearchBatch { coverage: Some(coverage), ..SearchBatch::default() };
-        let asked: FuturesUnordered<_> = plans
-            .into_iter()
-            .map(|Plan { what, mut turns }| {
-                let (asker, job) = (self.asker.clone(), job.clone());
-                async move {
-                    let ask = move |store: crate::LiveStore| {
-                        let job = job.clone();
-                        async move { all(store.search.call(job, deadline).await?).await }
-                    };
-                    let missing =
-                        |batches: &Vec<SearchBatch>| lacks(batches.iter().map(|batch| batch.coverage.as_ref()));
-                    let outcome = asker.ask(&mut turns, deadline, ask, missing).await;
-                    let (batches, coverage) = settle(&what, outcome)?;
-                    let strip = |batch: SearchBatch| SearchBatch { coverage: None, ..batch };
-                    let told = SearchBatch { coverage: Some(coverage), ..SearchBatch::default() };
-                    Ok(batches.unwrap_or_default().into_iter().map(strip).chain([told]).collect::<Vec<_>>())
-                }
-            })
-            .collect();
-        stream::iter([Ok(head)]).chain(asked.flat_map(|answer| stream::iter(spread(answer)))).boxed()
+        self.stream(job, deadline, |store| &store.search)
     }
 
     /// # Errors
-    /// The query is wrong, or over its budget.
+    /// As [`Self::search`].
     pub(crate) fn metrics(
         &self,
         job: &MetricsJob,
         deadline: Deadline,
     ) -> BoxStream<'static, Result<MetricsBatch, Status>> {
+        self.stream(job, deadline, |store| &store.metrics)
+    }
+
+    /// Messages of all partitions. The answer of one owner is taken whole or not at all: what it has counted would count twice.
+    fn stream<Q: Wire + Clone, R: Wire + Told>(
+        &self,
+        job: &Q,
+        deadline: Deadline,
+        endpoint: fn(&LiveStore) -> &StreamEndpoint<Q, R>,
+    ) -> BoxStream<'static, Result<R, Status>> {
         let (plans, coverage) = self.plans();
-        let head = MetricsBatch { coverage: Some(coverage), ..MetricsBatch::default() };
+        let head = R::default().telling(Some(coverage));
         let asked: FuturesUnordered<_> = plans
             .into_iter()
             .map(|Plan { what, mut turns }| {
                 let (asker, job) = (self.asker.clone(), job.clone());
                 async move {
-                    let ask = move |store: crate::LiveStore| {
+                    let ask = move |store: LiveStore| {
                         let job = job.clone();
-                        async move { all(store.metrics.call(job, deadline).await?).await }
+                        async move { all(endpoint(&store).call(job, deadline).await?).await }
                     };
-                    let missing =
-                        |batches: &Vec<MetricsBatch>| lacks(batches.iter().map(|batch| batch.coverage.as_ref()));
-                    // The answer of one owner is taken whole or not at all: spans would count twice.
+                    let missing = |messages: &Vec<R>| lacks(messages.iter().map(Told::coverage));
                     let outcome = asker.ask(&mut turns, deadline, ask, missing).await;
-                    let (batches, coverage) = settle(&what, outcome)?;
-                    let strip = |batch: MetricsBatch| MetricsBatch { coverage: None, ..batch };
-                    let told = MetricsBatch { coverage: Some(coverage), ..MetricsBatch::default() };
-                    Ok(batches.unwrap_or_default().into_iter().map(strip).chain([told]).collect::<Vec<_>>())
+                    let (messages, coverage) = settle(&what, outcome)?;
+                    let own = messages.unwrap_or_default().into_iter().map(|message| message.telling(None));
+                    Ok(own.chain([R::default().telling(Some(coverage))]).collect::<Vec<_>>())
                 }
             })
             .collect();
@@ -177,61 +167,50 @@ impl Ring {
     }
 
     /// # Errors
-    /// The query is wrong.
+    /// As [`Self::search`].
     pub(crate) async fn tag_names(&self, job: &TagNamesJob, deadline: Deadline) -> Result<TagNamesReply, Status> {
-        let (plans, mut coverage) = self.plans();
-        let mut asked: FuturesUnordered<_> = plans
-            .into_iter()
-            .map(|Plan { what, mut turns }| {
-                let (asker, job) = (self.asker.clone(), job.clone());
-                async move {
-                    let ask = move |store: crate::LiveStore| {
-                        let job = job.clone();
-                        async move { store.tag_names.call(job, deadline).await }
-                    };
-                    let missing = |reply: &TagNamesReply| lacks([reply.coverage.as_ref()]);
-                    settle(&what, asker.ask(&mut turns, deadline, ask, missing).await)
-                }
-            })
-            .collect();
-        let mut replies = Vec::new();
-        while let Some(answer) = asked.next().await {
-            let (reply, part) = answer?;
-            add(&mut coverage, part);
-            replies.extend(reply);
-        }
-        let mut reply = engine::merge_tag_names(replies, job.max_per_scope);
-        reply.coverage = Some(coverage);
-        Ok(reply)
+        let mut names = engine::TagNamesSum::new(job.max_per_scope, job.max_bytes);
+        let coverage = self.gather(job, deadline, |store| &store.tag_names, |reply| names.add(reply)).await?;
+        Ok(names.finish().telling(Some(coverage)))
     }
 
     /// # Errors
-    /// The query is wrong.
+    /// As [`Self::search`].
     pub(crate) async fn tag_values(&self, job: &TagValuesJob, deadline: Deadline) -> Result<TagValuesReply, Status> {
+        let mut values = engine::TagValuesSum::new(job.max_values, job.max_bytes);
+        let coverage = self.gather(job, deadline, |store| &store.tag_values, |reply| values.add(reply)).await?;
+        Ok(values.finish().telling(Some(coverage)))
+    }
+
+    /// One message of each partition; gives their coverage.
+    async fn gather<Q: Wire + Clone, R: Wire + Told>(
+        &self,
+        job: &Q,
+        deadline: Deadline,
+        endpoint: fn(&LiveStore) -> &Endpoint<Q, R>,
+        mut take: impl FnMut(R) -> Result<(), Status>,
+    ) -> Result<Coverage, Status> {
         let (plans, mut coverage) = self.plans();
         let mut asked: FuturesUnordered<_> = plans
             .into_iter()
             .map(|Plan { what, mut turns }| {
                 let (asker, job) = (self.asker.clone(), job.clone());
                 async move {
-                    let ask = move |store: crate::LiveStore| {
+                    let ask = move |store: LiveStore| {
                         let job = job.clone();
-                        async move { store.tag_values.call(job, deadline).await }
+                        async move { endpoint(&store).call(job, deadline).await }
                     };
-                    let missing = |reply: &TagValuesReply| lacks([reply.coverage.as_ref()]);
+                    let missing = |reply: &R| lacks([reply.coverage()]);
                     settle(&what, asker.ask(&mut turns, deadline, ask, missing).await)
                 }
             })
             .collect();
-        let mut replies = Vec::new();
         while let Some(answer) = asked.next().await {
             let (reply, part) = answer?;
             add(&mut coverage, part);
-            replies.extend(reply);
+            reply.map_or(Ok(()), &mut take)?;
         }
-        let mut reply = engine::merge_tag_values(replies, job.max_values);
-        reply.coverage = Some(coverage);
-        Ok(reply)
+        Ok(coverage)
     }
 }
 
@@ -249,44 +228,6 @@ fn spread<T>(answer: Result<Vec<T>, Status>) -> Vec<Result<T, Status>> {
         Ok(batches) => batches.into_iter().map(Ok).collect(),
         Err(status) => vec![Err(status)],
     }
-}
-
-/// What an answer says that it lacks; none if it is whole.
-fn lacks<'a>(coverages: impl IntoIterator<Item = Option<&'a Coverage>>) -> Option<String> {
-    let (mut reasons, mut short) = (Vec::new(), false);
-    for coverage in coverages.into_iter().flatten() {
-        short |= coverage.read < coverage.total;
-        reasons.extend(coverage.skipped.iter().map(|skipped| skipped.reason.as_str()));
-    }
-    match (reasons.is_empty(), short) {
-        (true, false) => None,
-        (true, true) => Some("it has not read everything".to_owned()),
-        (false, _) => Some(reasons.join(", ")),
-    }
-}
-
-/// What is there, and the coverage of the one source that a partition is.
-///
-/// # Errors
-/// The question itself is wrong.
-fn settle<T>(what: &str, outcome: Outcome<T>) -> Result<(Option<T>, Coverage), Status> {
-    match outcome {
-        Outcome::Whole(_, answer) => Ok((Some(answer), Coverage { total: 1, read: 1, ..Coverage::default() })),
-        Outcome::Part(answer, reason) => Ok((Some(answer), missed(what, &reason))),
-        Outcome::Nothing(reason) => Ok((None, missed(what, &reason))),
-        Outcome::Wrong(status) => Err(status),
-    }
-}
-
-pub(crate) fn missed(what: &str, reason: &str) -> Coverage {
-    let skipped = vec![Skipped { what: what.to_owned(), reason: reason.to_owned() }];
-    Coverage { total: 1, skipped, ..Coverage::default() }
-}
-
-fn add(sum: &mut Coverage, part: Coverage) {
-    sum.total += part.total;
-    sum.read += part.read;
-    sum.skipped.extend(part.skipped);
 }
 
 /// All addresses that the ring advertises.

@@ -123,11 +123,12 @@ impl Plan {
         // Behind a ring they are other processes.
         let worker = if upkeep.is_some() { worker } else { worker.waits_for("live-store/query") };
         let turns = usize::try_from(setup.config.max_concurrent_queries).unwrap_or(20).max(1);
+        let blocks = Arc::new(Blocks::new(setup.opener, OPEN_BLOCKS_BYTES, Decoded::new(DECODED_BYTES)));
         let parts = Worker {
             recent,
             blocklist: blocklist.mailbox(),
             list: blocklist.mailbox(),
-            blocks: Arc::new(Blocks::new(setup.opener, OPEN_BLOCKS_BYTES, Decoded::new(DECODED_BYTES))),
+            blocks: Arc::clone(&blocks),
             compute: setup.compute,
             running: Arc::new(Semaphore::new(turns)),
             backend: setup.backend.clone(),
@@ -150,7 +151,9 @@ impl Plan {
             component.add(child, move |_| Ok(upkeep.clone()));
         }
         let (backend, period) = (setup.backend, setup.poll_period);
-        component.add_async(blocklist, move |_| Blocklist::build(backend.clone(), period, metrics.clone()));
+        component.add_async(blocklist, move |_| {
+            Blocklist::build(backend.clone(), period, metrics.clone(), Arc::clone(&blocks))
+        });
         querier
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::Semaphore;
-use tonic::{Code, Status};
+use tonic::Status;
 use uuid::Uuid;
 use vivace_protocol::vivace::find_trace_request::From;
 use vivace_protocol::vivace::{
@@ -243,25 +243,25 @@ impl Worker {
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
         let ended = Ended::default();
-        let flag = Arc::clone(&ended.0);
+        let (flag, budget) = (Arc::clone(&ended.0), engine::budget(job.max_bytes));
         let shares = self.shares(job.explain);
-        let split = move |meta: &BlockMeta| shares(meta).into_iter().map(|share| share.until(&flag)).collect();
+        let split =
+            move |meta: &BlockMeta| shares(meta).into_iter().map(|share| share.until(&flag).within(&budget)).collect();
         let search = move |block: &Arc<OpenBlock>, share: &Share, opened: Opened| {
-            let batch = engine::search_block(block, share, &job)?;
-            Ok(SearchBatch { profile: opened.note(batch.profile), ..batch })
+            let found = engine::search_block(block, share, &job);
+            own(found.map(|batch| SearchBatch { profile: opened.note(batch.profile), ..batch }))
         };
         let found = self.on_shares(metas, split, search).flat_map(move |result| {
             let _until_the_stream_is_dropped = &ended;
             stream::iter(match result {
                 Ok(mut batches) => {
-                    if let Some(first) = batches.first_mut() {
+                    if let Some(Ok(first)) = batches.first_mut() {
                         first.coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
                     }
-                    batches.into_iter().flat_map(SearchBatch::split).collect()
+                    batches.into_iter().flat_map(split_batch).collect()
                 }
-                Err(skipped) => vec![missed(skipped)],
+                Err(skipped) => vec![Ok(missed(skipped))],
             })
-            .map(Ok)
         });
         Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed(skipped)))).chain(found).boxed())
     }
@@ -278,12 +278,8 @@ impl Worker {
         let flag = Arc::clone(&ended.0);
         let split = self.shares(job.explain);
         let found = self.on_shares(metas, split, move |block, share, opened| {
-            match engine::metrics_block(block, share, &job, &|| flag.load(Ordering::Relaxed)) {
-                Ok(batch) => Ok(Ok(MetricsBatch { profile: opened.note(batch.profile), ..batch })),
-                // What other blocks would refuse too is no matter of coverage.
-                Err(status) if is_final(&status) => Ok(Err(status)),
-                Err(status) => Err(status),
-            }
+            let counted = engine::metrics_block(block, share, &job, &|| flag.load(Ordering::Relaxed));
+            own(counted.map(|batch| MetricsBatch { profile: opened.note(batch.profile), ..batch }))
         });
         let found = found.flat_map(move |result| {
             let _until_the_stream_is_dropped = &ended;
@@ -308,13 +304,15 @@ impl Worker {
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
         let each = Arc::clone(&job);
-        let replies =
-            self.on_blocks(metas, move |block, _| engine::tag_names_block(block, &each)).collect::<Vec<_>>().await;
+        let mut replies = self.on_blocks(metas, move |block, _| own(engine::tag_names_block(block, &each)));
         let mut coverage = counted(&gone);
-        let read = replies.into_iter().filter_map(|reply| keep(reply, &mut coverage)).collect();
-        let mut reply = engine::merge_tag_names(read, job.max_per_scope);
-        reply.coverage = Some(coverage);
-        Ok(reply)
+        let mut names = engine::TagNamesSum::new(job.max_per_scope, job.max_bytes);
+        while let Some(reply) = replies.next().await {
+            if let Some(reply) = keep(reply, &mut coverage) {
+                names.add(reply?)?;
+            }
+        }
+        Ok(TagNamesReply { coverage: Some(coverage), ..names.finish() })
     }
 
     async fn tag_values(self, job: TagValuesJob) -> Result<TagValuesReply, Status> {
@@ -325,13 +323,15 @@ impl Worker {
         let (metas, gone) = self.chosen(&job.tenant, &job.block_ids).await?;
         let job = Arc::new(job);
         let each = Arc::clone(&job);
-        let replies =
-            self.on_blocks(metas, move |block, _| engine::tag_values_block(block, &each)).collect::<Vec<_>>().await;
+        let mut replies = self.on_blocks(metas, move |block, _| own(engine::tag_values_block(block, &each)));
         let mut coverage = counted(&gone);
-        let read = replies.into_iter().filter_map(|reply| keep(reply, &mut coverage)).collect();
-        let mut reply = engine::merge_tag_values(read, job.max_values);
-        reply.coverage = Some(coverage);
-        Ok(reply)
+        let mut values = engine::TagValuesSum::new(job.max_values, job.max_bytes);
+        while let Some(reply) = replies.next().await {
+            if let Some(reply) = keep(reply, &mut coverage) {
+                values.add(reply?)?;
+            }
+        }
+        Ok(TagValuesReply { coverage: Some(coverage), ..values.finish() })
     }
 }
 
@@ -363,9 +363,20 @@ fn missed_metrics(skipped: Skipped) -> MetricsBatch {
     MetricsBatch { coverage: Some(coverage), ..MetricsBatch::default() }
 }
 
-/// Whether an error is the query's own and not the block's.
-fn is_final(status: &Status) -> bool {
-    matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted)
+/// An error of the question itself is an answer: what other blocks would refuse too is no matter of coverage.
+fn own<T>(result: Result<T, Status>) -> Result<Result<T, Status>, Status> {
+    match result {
+        Err(status) if !engine::is_final(&status) => Err(status),
+        result => Ok(result),
+    }
+}
+
+/// In messages that are not too long.
+fn split_batch(batch: Result<SearchBatch, Status>) -> Vec<Result<SearchBatch, Status>> {
+    match batch {
+        Ok(batch) => batch.split().into_iter().map(Ok).collect(),
+        Err(status) => vec![Err(status)],
+    }
 }
 
 /// How a block came to hand.

@@ -11,6 +11,9 @@ pub(crate) struct Bounds {
     pub(crate) stale: usize,
 }
 
+/// What an entry takes beside its own bytes.
+const ENTRY_BYTES: usize = 64;
+
 /// The set. Entries that come after it is full are left out.
 #[derive(Debug, Clone)]
 pub(crate) struct Collected<T: Ord + Clone> {
@@ -50,6 +53,11 @@ impl<T: Ord + Clone> Collected<T> {
 
     pub(crate) fn is_full(&self) -> bool {
         self.full
+    }
+
+    /// About how much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + self.entries.len() * ENTRY_BYTES
     }
 
     /// What came in since the last call, in order.

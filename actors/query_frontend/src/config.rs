@@ -74,6 +74,9 @@ vivace_runtime::config_struct! {
         pub default_spans_per_span_set: u64 = 3,
         /// Largest `spss`; 0 means without limit.
         pub max_spans_per_span_set: u64 = 100,
+        /// Memory of what one search, or one query for names or values of tags, has found, in each process that works on it; more is
+        /// an error. 0 means without limit. Vivace only.
+        pub max_result_bytes: u64 = 268_435_456,
         /// Searches faster than this are within the objective; 0 means no objective.
         pub duration_slo: GoDuration = GoDuration::ZERO,
         /// Searches that read more bytes a second than this are within the objective.

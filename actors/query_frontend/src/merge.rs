@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use prost::Message;
+use vivace_protocol::otlp::common::KeyValue;
 use vivace_protocol::tempopb::{SearchMetrics, SpanSet, TraceSearchMetadata};
 
 /// What stands for the root's service while no root span is known.
@@ -21,6 +23,7 @@ const PRUNE_FROM: usize = 10_000;
 pub(crate) struct Merge {
     limit: usize,
     traces: HashMap<String, Held>,
+    bytes: usize,
     pub(crate) metrics: SearchMetrics,
 }
 
@@ -41,11 +44,14 @@ impl Merge {
         for trace in traces {
             match self.traces.entry(trace.trace_id.clone()) {
                 Entry::Vacant(free) => {
+                    self.bytes += memory(&trace);
                     free.insert(Held { trace, changed: true, told: false });
                 }
                 Entry::Occupied(mut known) => {
                     let held = known.get_mut();
+                    let before = memory(&held.trace);
                     held.changed |= enrich(&mut held.trace, trace);
+                    self.bytes = (self.bytes + memory(&held.trace)).saturating_sub(before);
                 }
             }
         }
@@ -63,6 +69,12 @@ impl Merge {
         let (_, (start, id), _) = orders.select_nth_unstable(keep);
         let last = (*start, (*id).to_owned());
         self.traces.retain(|_, held| order(&held.trace) < (last.0, last.1.as_str()));
+        self.bytes = self.traces.values().map(|held| memory(&held.trace)).sum();
+    }
+
+    /// About how much memory the traces take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn count(&mut self, metrics: &SearchMetrics) {
@@ -125,6 +137,21 @@ impl Merge {
         traces.truncate(self.limit);
         traces.into_iter().map(shown).collect()
     }
+}
+
+/// About how much memory a trace takes.
+fn memory(trace: &TraceSearchMetadata) -> usize {
+    const SPAN_BYTES: usize = 96;
+    let attributes = |list: &[KeyValue]| list.iter().map(|attribute| 96 + attribute.encoded_len()).sum::<usize>();
+    let sets = trace.span_sets.iter().map(|set| {
+        let spans = set.spans.iter().map(|span| {
+            SPAN_BYTES + span.span_id.len() + span.name.len() + attributes(&span.attributes)
+        });
+        spans.sum::<usize>() + attributes(&set.attributes)
+    });
+    let services = trace.service_stats.keys().map(|service| 64 + service.len());
+    let names = trace.trace_id.len() * 2 + trace.root_service_name.len() + trace.root_trace_name.len();
+    size_of::<Held>() + names + sets.sum::<usize>() + services.sum::<usize>()
 }
 
 /// Newest first, ties by trace id.

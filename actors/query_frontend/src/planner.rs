@@ -113,8 +113,35 @@ impl Planner {
         Deadline::after(self.time_limit())
     }
 
+    /// Memory of what a search or a query for tags has found; 0 is any.
+    fn result_bytes(&self) -> usize {
+        usize::try_from(self.config.search.max_result_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// # Errors
+    /// What was found takes more memory than it may.
+    fn check_result(&self, bytes: usize) -> Result<(), Refusal> {
+        let limit = self.result_bytes();
+        if limit > 0 && bytes > limit { Err(self.too_much()) } else { Ok(()) }
+    }
+
+    /// The one error of a query that no second attempt and no other querier would answer; 422 as for traces that are too large.
+    fn too_much(&self) -> Refusal {
+        Refusal::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!(
+                "the results of the query take more than {} bytes (limit query_frontend.search.max_result_bytes): use a smaller \
+                 limit or spss, a more selective filter, fewer select() or by() fields or a shorter range, or raise the limit",
+                self.result_bytes()
+            ),
+        )
+    }
+
     /// What a job's error means for its query: the end, or that a part is missing.
     fn judge(&self, status: Status, deadline: Deadline) -> Result<Refusal, Status> {
+        if status.code() == Code::OutOfRange {
+            return Ok(self.too_much());
+        }
         if status.code() == Code::DeadlineExceeded && deadline.is_over() {
             let limit = GoDuration::from(self.time_limit());
             return Ok(Refusal::new(

@@ -35,10 +35,10 @@ fn the_table_of_every_request_in_every_version_is_what_the_library_writes() {
         let shape = request.shape.unwrap();
         let body = &frame[body_at..];
         assert_eq!(request.body, body, "{key:?} {version}");
-        assert_eq!(shape.check(version, body), Ok(()), "{key:?} {version}");
+        assert_eq!(shape.check(version, body, MAX_ELEMENTS), Ok(()), "{key:?} {version}");
         for length in 0..body.len() {
             assert_eq!(
-                shape.check(version, &body[..length]),
+                shape.check(version, &body[..length], MAX_ELEMENTS),
                 Err(BadShape::CutOff),
                 "{key:?} {version}, {length} bytes"
             );

@@ -1,19 +1,20 @@
 //! Members with real sockets on this host's loopback.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use vivace_runtime::config::Secret;
-use vivace_runtime::{Clock as _, SystemClock};
+use vivace_runtime::config::{RingConfig, Secret};
+use vivace_runtime::{Clock as _, Compute, SimDisk, SystemClock};
 
 use super::*;
 use crate::config::Addresses;
 use crate::discovery::{DnsError, Service};
-use crate::ring::Standing;
+use crate::ring::{Host, RingSettings, Standing, choose_addresses};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,6 +44,7 @@ fn options(name: &str, bind: &str, join: &[String]) -> Options {
         host_name: name.to_owned(),
         software: "test".to_owned(),
         rings: Arc::new(|identity| Ok(Keeper::new(&identity.name))),
+        generations: None,
         dns: Arc::new(NoDns),
         rng: Arc::new(move || Rng::seeded(seed)),
     }
@@ -267,6 +269,80 @@ fn under_tls_everything_goes_by_streams_and_who_does_not_speak_it_is_not_heard()
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.contains("This is the gossip port"), "{answer}");
         for member in [a, b, c] {
+            member.stop().await;
+        }
+    });
+}
+
+const RING: &str = "collectors/live-store";
+
+/// Options of a member that is in the ring of live-stores.
+fn live_store(name: &str, join: &[String]) -> Options {
+    let config =
+        RingConfig { instance_id: name.to_owned(), instance_addr: "127.0.0.1".to_owned(), ..RingConfig::default() };
+    let settings = RingSettings::live_store(&config, Host { name: "host", grpc_port: 1 }).unwrap();
+    let rings: BuildRings = Arc::new(move |identity| {
+        let mut keeper = Keeper::new(&identity.name);
+        keeper.join(&settings, identity, choose_addresses(&settings, &[])?, None)?;
+        Ok(keeper)
+    });
+    Options { rings, ..options(name, "127.0.0.1", join) }
+}
+
+impl Member {
+    /// The generation of its own record, once it is in its ring, and how long that took from `begun`.
+    async fn registered(&self, id: &str, begun: Instant) -> (u64, Duration) {
+        let generation = |rings: &Rings| rings.rings.get(RING)?.get(id).map(|entry| entry.generation);
+        let mut rings = self.gossip.rings.clone();
+        let there = tokio::time::timeout(2 * PATIENCE, rings.wait_for(|rings| generation(rings).is_some()));
+        let found = generation(&there.await.unwrap().unwrap()).unwrap();
+        (found, SystemClock.now() - begun)
+    }
+}
+
+#[test]
+fn a_member_that_names_only_itself_registers_at_once_and_one_that_names_another_waits_for_it() {
+    actix::System::new().block_on(async {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let itself = format!("127.0.0.1:{port}");
+        let start = |others: &[&str]| {
+            let mut options = live_store("lone", std::slice::from_ref(&itself));
+            options.config.join_members.0.extend(others.iter().map(ToString::to_string));
+            options.config.bind_port = port;
+            options
+        };
+        let mut alone = start(&[]);
+        alone.config.abort_if_cluster_join_fails = true;
+        let patience = join_patience(&alone.config);
+        let begun = SystemClock.now();
+        let member = Member::start(alone);
+        let (_, took) = member.registered("lone", begun).await;
+        assert!(took < patience / 4, "there is nobody to wait for: {took:?} of {patience:?}");
+        member.stop().await;
+        // Nobody answers there, yet somebody might.
+        let mut with_another = start(&["127.0.0.1:1"]);
+        with_another.config.max_join_retries = 1;
+        let patience = join_patience(&with_another.config);
+        let begun = SystemClock.now();
+        let member = Member::start(with_another);
+        let (_, took) = member.registered("lone", begun).await;
+        assert!(took >= patience, "{took:?} of {patience:?}");
+        member.stop().await;
+    });
+}
+
+#[test]
+fn a_restart_that_meets_nobody_begins_above_the_life_before_unless_its_disk_is_lost() {
+    actix::System::new().block_on(async {
+        let (kept, lost) = (SimDisk::new(1), SimDisk::new(2));
+        for (disk, expected) in [(&kept, 1), (&kept, 2), (&kept, 3), (&lost, 1)] {
+            let mut options = live_store("again", &[]);
+            let disk_of_life = Arc::new(disk.clone());
+            options.generations = Some(Generations::open(disk_of_life, Path::new("/rings"), Compute::inline()));
+            let member = Member::start(options);
+            assert_eq!(member.registered("again", SystemClock.now()).await.0, expected);
+            // Nothing is said on the way out, as with a loss of power.
+            disk.crash();
             member.stop().await;
         }
     });

@@ -85,6 +85,15 @@ impl Discovery {
         all.into_iter().collect()
     }
 
+    /// Whether every entry was looked up, and no address but this process's own came of it: there is nobody else to join.
+    #[must_use]
+    pub fn names_only(&self, own: impl Fn(SocketAddr) -> bool) -> bool {
+        let only_own = |view: &SeedView| {
+            view.error.is_none() && !view.addresses.is_empty() && view.addresses.iter().all(|address| own(*address))
+        };
+        self.entries.iter().all(|(_, view)| only_own(view))
+    }
+
     /// Whether the last lookup of some entry failed.
     #[must_use]
     pub fn troubled(&self) -> bool {
@@ -184,6 +193,23 @@ mod tests {
         let mut discovery = Discovery::new(&strings(&["dns+ring.:7946", "dnssrv+srv", "dnssrvnoa+srv:99"])).unwrap();
         let found = look(&mut discovery, &dns).await;
         assert_eq!(found, ["192.0.2.1:7946", "192.0.2.9:17", "192.0.2.9:99", "[2001:db8::1]:7946"]);
+    }
+
+    #[tokio::test]
+    async fn there_is_nobody_else_when_every_entry_leads_to_this_process_and_to_nobody_else() {
+        let zone = Arc::new(Zone::default());
+        let dns: Arc<dyn Dns> = Arc::clone(&zone) as Arc<dyn Dns>;
+        let own = |address: SocketAddr| address.ip() == IpAddr::from([192, 0, 2, 1]);
+        let mut discovery = Discovery::new(&strings(&["ring:7946", "192.0.2.1:7946"])).unwrap();
+        assert!(!discovery.names_only(own), "nothing was looked up yet");
+        look(&mut discovery, &dns).await;
+        assert!(!discovery.names_only(own), "who has the name that does not resolve is not known");
+        zone.hosts.lock().insert("ring".to_owned(), vec!["192.0.2.1".parse().unwrap()]);
+        look(&mut discovery, &dns).await;
+        assert!(discovery.names_only(own));
+        zone.hosts.lock().insert("ring".to_owned(), vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()]);
+        look(&mut discovery, &dns).await;
+        assert!(!discovery.names_only(own), "another one resolves, whether it answers or not");
     }
 
     /// A name server that says nothing.

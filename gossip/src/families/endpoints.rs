@@ -99,6 +99,15 @@ impl Binds {
         }
     }
 
+    /// Whether a call to `address` comes back to this process, listening on `port` of a host with these addresses.
+    #[must_use]
+    pub fn hear(&self, address: SocketAddr, port: u16, candidates: &[Candidate]) -> bool {
+        let ip = address.ip().to_canonical();
+        let of_host = ip.is_loopback() || candidates.iter().any(|candidate| candidate.ip == ip);
+        let everything = |host: &IpAddr| host.is_unspecified() && (host.is_ipv6() || ip.is_ipv4()) && of_host;
+        address.port() == port && self.hosts.iter().any(|host| *host == ip || everything(host))
+    }
+
     /// What to tell others, listening on `port`.
     ///
     /// # Errors
@@ -300,5 +309,22 @@ mod tests {
         assert_eq!(preferred(&[]), Family::V4);
         assert_eq!(preferred(&["::"]), Family::V6);
         assert_eq!(preferred(&["10.0.0.1", "fd00::1"]), Family::V4);
+    }
+
+    #[test]
+    fn a_call_to_an_address_that_is_listened_on_comes_back() {
+        let host = host(&[("eth0", "10.0.0.7", true), ("eth0", "2001:db8::7", true)]);
+        let heard = |bind: &[&str], address: &str| {
+            Binds::of(&config(bind, "")).unwrap().hear(address.parse().unwrap(), 7946, &host)
+        };
+        for own in ["10.0.0.7:7946", "[2001:db8::7]:7946", "127.0.1.1:7946", "[::1]:7946", "[::ffff:10.0.0.7]:7946"] {
+            assert!(heard(&[], own), "{own}");
+            assert!(!heard(&["192.0.2.1"], own), "{own}: another address is listened on");
+        }
+        for other in ["10.0.0.8:7946", "10.0.0.7:7947", "[2001:db8::8]:7946"] {
+            assert!(!heard(&[], other), "{other}");
+        }
+        assert!(heard(&["0.0.0.0"], "10.0.0.7:7946") && !heard(&["0.0.0.0"], "[2001:db8::7]:7946"));
+        assert!(heard(&["10.0.0.7"], "10.0.0.7:7946") && !heard(&["10.0.0.7"], "127.0.0.1:7946"));
     }
 }

@@ -7,6 +7,9 @@
 //! A way that is not in use dies silently, so ways are checked for their own sake: datagram ways of both families whenever the
 //! peer is probed, a stream way where datagrams of its family are not answered or not used. A proof that is old counts as
 //! none on pages.
+//!
+//! A way that failed is left for a while. If nothing at all came from the peer while it was tried, the peer may have stood
+//! still: then the way is tried again as soon as the peer is heard.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,19 +18,13 @@ use std::time::Duration;
 use super::Family;
 use crate::swim::Node;
 
-/// Failures in a row after which a datagram way that worked is left.
-const DATAGRAM_FAILURES: u8 = 2;
-const RETRY_MIN: Duration = Duration::from_secs(15);
-const RETRY_MAX: Duration = Duration::from_secs(60);
-/// The longest a stream way is left alone: a healed family must be found again soon.
-const STREAM_RETRY_MAX: Duration = Duration::from_secs(20);
-/// A datagram way, and a stream way, that was proven less than this ago need not be checked.
-const DATAGRAM_PROVEN: Duration = Duration::from_secs(3);
-const STREAM_PROVEN: Duration = Duration::from_secs(10);
-/// A way that failed is not taken until it was tried, or until this long after it should have been.
-const UNTRIED: Duration = Duration::from_secs(60);
-/// An older proof says nothing of now.
-const BELIEVED: Duration = Duration::from_secs(120);
+mod way;
+
+#[cfg(test)]
+mod tests;
+
+use way::{DATAGRAM_FAILURES, DATAGRAM_PROVEN, RETRY_MAX, STREAM_PROVEN, STREAM_RETRY_MAX, Tried, Way};
+
 const SCORE_MAX: i8 = 8;
 
 /// What this member can speak.
@@ -74,49 +71,6 @@ pub struct PathView {
     pub datagram: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Way {
-    good: Option<Duration>,
-    /// Set by a failure, taken away by a success.
-    retry_at: Option<Duration>,
-    /// When it failed for the first time since it was good.
-    failed_at: Option<Duration>,
-    failures: u8,
-}
-
-impl Way {
-    fn works(&self, now: Duration) -> Option<bool> {
-        if self.retry_at.is_some() { Some(false) } else { self.proven_within(now, BELIEVED).then_some(true) }
-    }
-
-    fn proven_within(&self, now: Duration, span: Duration) -> bool {
-        self.good.is_some_and(|good| now.saturating_sub(good) < span)
-    }
-
-    fn is_due(&self, now: Duration) -> bool {
-        self.retry_at.is_some_and(|at| now >= at)
-    }
-
-    /// It failed, and was not proven since. It is tried again for its own sake, so that nothing that matters waits for it; where
-    /// that did not happen, as in a cluster so large that the pair seldom meets, it is as good as any other after a while.
-    fn is_left(&self, now: Duration) -> bool {
-        self.retry_at.is_some_and(|at| now < at + UNTRIED)
-    }
-
-    fn succeeded(&mut self, now: Duration) {
-        *self = Self { good: Some(now), ..Self::default() };
-    }
-
-    fn failed(&mut self, now: Duration, tolerated: u8, longest: Duration) {
-        self.failures = self.failures.saturating_add(1);
-        self.failed_at.get_or_insert(now);
-        if self.failures >= tolerated || self.good.is_none() {
-            let doublings = u32::from(self.failures.saturating_sub(tolerated).min(8));
-            self.retry_at = Some(now + (RETRY_MIN * 2_u32.pow(doublings)).min(longest));
-        }
-    }
-}
-
 #[derive(Debug, Clone, Default)]
 struct Peer {
     streams: [Way; 2],
@@ -124,6 +78,13 @@ struct Peer {
     refuses_datagrams: bool,
     heard: Option<Duration>,
     via: Option<u64>,
+}
+
+impl Peer {
+    /// An attempt that began then and failed now.
+    fn tried(&self, begun: Duration) -> Tried {
+        Tried { begun, mute: self.heard.is_none_or(|heard| heard < begun) }
+    }
 }
 
 /// The ways to all peers.
@@ -204,9 +165,21 @@ impl Paths {
         let Some(peer) = self.peers.get(&node.id) else { return self.score > 0 };
         let (way, stream) = (peer.datagrams[family.index()], peer.streams[family.index()]);
         let trusted = way.good.is_some() || self.score > 0;
-        // Where streams fail, the whole family may be gone; unless a datagram was answered since.
-        let family_works = !stream.is_left(now) || way.good > stream.failed_at;
-        !peer.refuses_datagrams && way.retry_at.is_none() && trusted && family_works
+        // Where streams fail, the whole family may be gone; unless a datagram was answered since. Then it is the way to take,
+        // whatever the peer thinks of datagrams.
+        let answered = way.good > stream.failed_at;
+        let open = if stream.is_left(now) { answered } else { !peer.refuses_datagrams };
+        way.retry_at.is_none() && trusted && open
+    }
+
+    /// Datagram ways to `node` that were answered and are not known to fail since, of both families: what is left to try when
+    /// one of them is not answered and no stream can be opened.
+    #[must_use]
+    pub fn datagrams(&self, now: Duration, node: &Node) -> Vec<Route> {
+        let ways = self.peers.get(&node.id).map(|peer| peer.datagrams).unwrap_or_default();
+        let answered = |family: Family| ways[family.index()].good.is_some() && ways[family.index()].retry_at.is_none();
+        let families = self.families(now, node).into_iter().filter(|_| self.own.datagrams && node.datagrams());
+        families.filter(|(family, ..)| answered(*family)).map(|(_, endpoint, _)| Route::Datagram(endpoint)).collect()
     }
 
     /// Where to answer a datagram of this family by a datagram, unless datagrams to there are known to fail.
@@ -218,15 +191,19 @@ impl Paths {
         open.then_some(endpoint)
     }
 
-    /// Addresses to knock at by datagram: of ways whose state is unknown or old, or that are due to be tried again.
+    /// Addresses to knock at by datagram: of ways whose state is unknown or old, or that are due to be tried again; and of those
+    /// that may be the only ones left, since streams of their family fail.
     #[must_use]
     pub fn knocks(&self, now: Duration, node: &Node) -> Vec<SocketAddr> {
         if !self.own.datagrams || !node.datagrams() {
             return Vec::new();
         }
         let wanted = |(family, endpoint, _): (Family, SocketAddr, bool)| {
-            let way = self.peers.get(&node.id).map(|peer| peer.datagrams[family.index()]).unwrap_or_default();
-            let old = way.retry_at.is_none() && !way.proven_within(now, DATAGRAM_PROVEN);
+            let ways =
+                self.peers.get(&node.id).map(|peer| (peer.datagrams[family.index()], peer.streams[family.index()]));
+            let (way, stream) = ways.unwrap_or_default();
+            let proven = way.proven_within(now, DATAGRAM_PROVEN) && way.good >= stream.failed_at;
+            let old = way.retry_at.is_none() && !proven;
             (old || way.is_due(now)).then_some(endpoint)
         };
         self.families(now, node).into_iter().filter_map(wanted).collect()
@@ -250,6 +227,7 @@ impl Paths {
     pub fn heard(&mut self, now: Duration, id: u64, by: Option<Family>, via: Option<u64>, opened: Option<SocketAddr>) {
         let peer = self.peers.entry(id).or_default();
         peer.heard = Some(now);
+        peer.streams.iter_mut().chain(&mut peer.datagrams).for_each(|way| way.peer_heard(now));
         if via.is_some() {
             peer.via = via;
         }
@@ -290,17 +268,24 @@ impl Paths {
         self.peers.entry(id).or_default().streams[index].succeeded(now);
     }
 
-    /// A knock was not answered; it is repeated before the way is left.
-    pub fn knock_silent(&mut self) {
-        self.score = (self.score - 1).max(-SCORE_MAX);
+    /// A knock that was repeated, for the first time at `begun`, was not answered: the way is left.
+    pub fn knocks_silent(&mut self, now: Duration, id: u64, address: SocketAddr, begun: Duration) {
+        let peer = self.peers.entry(id).or_default();
+        let tried = peer.tried(begun);
+        let way = &mut peer.datagrams[Family::of(address).index()];
+        // That a peer which says nothing at all takes no datagrams either tells nothing of datagrams in general, nor does
+        // what is known already.
+        if way.retry_at.is_none() && !tried.mute {
+            self.score = (self.score - 1).max(-SCORE_MAX);
+        }
+        way.failures = way.failures.max(DATAGRAM_FAILURES - 1);
+        way.failed(now, DATAGRAM_FAILURES, RETRY_MAX, tried);
     }
 
-    /// A repeated knock was not answered either: the way is left.
-    pub fn knocks_silent(&mut self, now: Duration, id: u64, address: SocketAddr) {
-        self.score = (self.score - 1).max(-SCORE_MAX);
-        let way = &mut self.peers.entry(id).or_default().datagrams[Family::of(address).index()];
-        way.failures = way.failures.max(DATAGRAM_FAILURES - 1);
-        way.failed(now, DATAGRAM_FAILURES, RETRY_MAX);
+    /// A knock by stream at `begun` was not answered.
+    pub fn stream_silent(&mut self, now: Duration, id: u64, address: SocketAddr, begun: Duration) {
+        let tried = self.peers.entry(id).or_default().tried(begun);
+        self.stream_left(now, id, address, tried);
     }
 
     /// A knock was answered.
@@ -309,24 +294,27 @@ impl Paths {
         self.peers.entry(id).or_default().datagrams[Family::of(address).index()].succeeded(now);
     }
 
-    /// What was sent by this way was not answered in time.
-    pub fn unanswered(&mut self, now: Duration, id: u64, route: Route) {
-        let peer = self.peers.entry(id).or_default();
+    /// What was sent by this way at `sent` was not answered in time, and nothing else came from the peer since.
+    pub fn unanswered(&mut self, now: Duration, id: u64, route: Route, sent: Duration) {
+        let (peer, tried) = (self.peers.entry(id).or_default(), Tried { begun: sent, mute: true });
         match route {
             Route::Datagram(address) => {
-                self.score = (self.score - 1).max(-SCORE_MAX);
-                peer.datagrams[Family::of(address).index()].failed(now, DATAGRAM_FAILURES, RETRY_MAX);
+                peer.datagrams[Family::of(address).index()].failed(now, DATAGRAM_FAILURES, RETRY_MAX, tried);
             }
-            Route::Stream(address) => self.stream_failed(now, id, address),
+            Route::Stream(address) => self.stream_left(now, id, address, tried),
             Route::Via(_) => peer.via = None,
         }
     }
 
     /// A stream to the peer could not be opened, or was cut off.
     pub fn stream_failed(&mut self, now: Duration, id: u64, address: SocketAddr) {
+        self.stream_left(now, id, address, Tried { begun: now, mute: false });
+    }
+
+    fn stream_left(&mut self, now: Duration, id: u64, address: SocketAddr, tried: Tried) {
         let index = Family::of(address).index();
         self.families[index] = (self.families[index] - 1).max(-SCORE_MAX);
-        self.peers.entry(id).or_default().streams[index].failed(now, 1, STREAM_RETRY_MAX);
+        self.peers.entry(id).or_default().streams[index].failed(now, 1, STREAM_RETRY_MAX, tried);
     }
 
     /// What is known of the ways to a node.
@@ -351,173 +339,5 @@ impl Paths {
     /// The peer is gone for good.
     pub fn forget(&mut self, id: u64) {
         self.peers.remove(&id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::swim::About;
-
-    const T0: Duration = Duration::from_secs(100);
-
-    fn dual(id: u64) -> Node {
-        let about = About {
-            name: "d".into(),
-            v4: Some("192.0.2.1:7946".parse().unwrap()),
-            v6: Some("[2001:db8::1]:7946".parse().unwrap()),
-            datagrams: true,
-        };
-        Node::new(id, about)
-    }
-
-    fn paths() -> Paths {
-        Paths::new(Own { v4: true, v6: true, datagrams: true }, Family::V6)
-    }
-
-    fn first(paths: &Paths, now: Duration) -> Route {
-        paths.routes(now, &dual(1), true).0[0]
-    }
-
-    #[test]
-    fn streams_come_first_and_datagrams_once_they_are_answered() {
-        let mut paths = paths();
-        assert!(matches!(first(&paths, T0), Route::Stream(a) if Family::of(a) == Family::V6));
-        let knocked = paths.knocks(T0, &dual(1))[0];
-        paths.knock_answered(T0, 1, knocked);
-        assert_eq!(first(&paths, T0), Route::Datagram(knocked));
-    }
-
-    #[test]
-    fn datagrams_that_stay_silent_are_left_and_tried_again_later() {
-        let mut paths = paths();
-        let address = paths.knocks(T0, &dual(1))[0];
-        paths.knock_answered(T0, 1, address);
-        for _ in 0..DATAGRAM_FAILURES {
-            assert_eq!(first(&paths, T0), Route::Datagram(address));
-            paths.unanswered(T0, 1, Route::Datagram(address));
-        }
-        assert!(matches!(first(&paths, T0), Route::Stream(_)));
-        let later = T0 + RETRY_MIN;
-        assert!(paths.knocks(later, &dual(1)).contains(&address));
-    }
-
-    #[test]
-    fn a_dead_family_is_left_for_the_other_one_and_found_again() {
-        let mut paths = paths();
-        let Route::Stream(v6) = first(&paths, T0) else { panic!("a stream") };
-        paths.stream_failed(T0, 1, v6);
-        assert!(matches!(first(&paths, T0), Route::Stream(a) if Family::of(a) == Family::V4));
-        let later = T0 + STREAM_RETRY_MAX;
-        assert!(
-            matches!(first(&paths, later), Route::Stream(a) if Family::of(a) == Family::V4),
-            "nothing waits for it"
-        );
-        assert_eq!(paths.stream_to_check(later, &dual(1)), Some(v6), "the preferred family is tried again");
-        assert_eq!(first(&paths, later + UNTRIED), Route::Stream(v6), "nobody tried it");
-        paths.stream_proved(later, 1, v6);
-        assert_eq!(first(&paths, later), Route::Stream(v6));
-    }
-
-    #[test]
-    fn a_way_that_failed_once_is_tried_again_when_the_peer_is_heard_by_it() {
-        let mut paths = paths();
-        let Route::Stream(v6) = first(&paths, T0) else { panic!("a stream") };
-        for tried_again in [true, false] {
-            paths.stream_failed(T0, 1, v6);
-            paths.heard(T0, 1, Some(Family::V6), None, None);
-            assert_eq!(first(&paths, T0) == Route::Stream(v6), tried_again);
-        }
-    }
-
-    #[test]
-    fn a_peer_without_a_shared_family_has_no_direct_way() {
-        let paths = Paths::new(Own { v4: true, v6: false, datagrams: true }, Family::V6);
-        let v6 = Node::new(2, About { v6: Some("[2001:db8::2]:7946".parse().unwrap()), ..About::default() });
-        assert!(paths.routes(T0, &v6, true).0.is_empty());
-        assert!(paths.knocks(T0, &v6).is_empty());
-    }
-
-    fn works(paths: &Paths, now: Duration, family: Family) -> (Option<bool>, Option<bool>) {
-        let view = paths.view(now, &dual(1));
-        view.iter().find(|path| path.family == family).map(|path| (path.stream, path.datagram)).unwrap()
-    }
-
-    #[test]
-    fn a_family_that_is_lost_silently_is_noticed_way_by_way_though_the_other_one_is_in_use() {
-        let mut paths = paths();
-        let [v6, v4] = paths.knocks(T0, &dual(1))[..] else { panic!("both families") };
-        for address in [v6, v4] {
-            paths.knock_answered(T0, 1, address);
-            paths.stream_proved(T0, 1, address);
-        }
-        assert!(paths.knocks(T0, &dual(1)).is_empty(), "just proven");
-        assert_eq!(paths.stream_to_check(T0 + STREAM_PROVEN, &dual(1)), None, "datagrams of that family tell");
-        let later = T0 + DATAGRAM_PROVEN;
-        assert_eq!(paths.knocks(later, &dual(1)), [v6, v4]);
-        // IPv4 is lost; IPv6 is what the pair uses.
-        paths.knock_answered(later, 1, v6);
-        paths.knock_silent();
-        assert_eq!(works(&paths, later, Family::V4), (Some(true), Some(true)), "one lost packet says nothing");
-        paths.knocks_silent(later, 1, v4);
-        assert_eq!(works(&paths, later, Family::V4), (Some(true), Some(false)));
-        let checked = later + STREAM_PROVEN;
-        assert_eq!(paths.stream_to_check(checked, &dual(1)), Some(v4));
-        paths.stream_failed(checked, 1, v4);
-        assert_eq!(works(&paths, checked, Family::V4), (Some(false), Some(false)));
-        assert_eq!(works(&paths, checked, Family::V6), (Some(true), Some(true)));
-        assert_eq!(paths.stream_to_check(checked, &dual(1)), None, "not before it is due");
-        // It is back: both ways are found again.
-        let due = checked + STREAM_RETRY_MAX;
-        assert!(paths.knocks(due, &dual(1)).contains(&v4) && paths.stream_to_check(due, &dual(1)) == Some(v4));
-    }
-
-    #[test]
-    fn where_no_stream_can_be_opened_datagrams_are_used_once_they_were_answered() {
-        let mut paths = paths();
-        for address in paths.knocks(T0, &dual(1)) {
-            paths.knock_answered(T0, 1, address);
-        }
-        let (soon, later) = (T0 + Duration::from_secs(4), T0 + Duration::from_secs(5));
-        for path in paths.view(T0, &dual(1)) {
-            paths.stream_failed(soon, 1, path.endpoint);
-        }
-        assert!(matches!(first(&paths, soon), Route::Stream(_)), "the family may be gone");
-        let address = paths.knocks(later, &dual(1))[0];
-        paths.knock_answered(later, 1, address);
-        assert_eq!(first(&paths, later), Route::Datagram(address));
-        let again = later + STREAM_RETRY_MAX;
-        paths.stream_failed(again, 1, address);
-        assert_eq!(first(&paths, again), Route::Datagram(address), "that it still fails is no news");
-    }
-
-    #[test]
-    fn a_proof_of_long_ago_is_not_shown_as_one_of_now() {
-        let mut paths = paths();
-        let address = paths.knocks(T0, &dual(1))[0];
-        paths.knock_answered(T0, 1, address);
-        assert_eq!(works(&paths, T0 + Duration::from_secs(60), Family::V6).1, Some(true));
-        assert_eq!(works(&paths, T0 + BELIEVED, Family::V6).1, None);
-    }
-
-    #[test]
-    fn where_no_datagrams_are_used_the_stream_way_that_is_not_in_use_is_checked() {
-        let mut paths = Paths::new(Own { v4: true, v6: true, datagrams: false }, Family::V6);
-        let Route::Stream(v6) = first(&paths, T0) else { panic!("a stream") };
-        paths.stream_proved(T0, 1, v6);
-        let v4 = paths.stream_to_check(T0, &dual(1)).unwrap();
-        assert_eq!(Family::of(v4), Family::V4);
-        paths.stream_proved(T0, 1, v4);
-        assert_eq!(paths.stream_to_check(T0, &dual(1)), None);
-    }
-
-    #[test]
-    fn where_datagrams_never_arrive_others_are_told() {
-        let mut paths = paths();
-        assert!(paths.hears_datagrams());
-        for id in 0..3 {
-            paths.unanswered(T0, id, Route::Datagram("192.0.2.1:7946".parse().unwrap()));
-        }
-        assert!(!paths.hears_datagrams());
     }
 }

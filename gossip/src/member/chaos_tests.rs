@@ -9,12 +9,13 @@ use super::*;
 use crate::ring::{Host, RingView, Sight, Store, choose_addresses};
 
 const RING: &str = "collectors/live-store";
-const IDS: u64 = 3;
+const IDS: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Happening {
-    /// A process starts with an id, after an exchange with somebody or knowing nobody.
-    Start { id: u64, meets: bool, unix: i64 },
+    /// A process starts with an id, after an exchange with somebody or knowing nobody, at whatever its clock says, and with or
+    /// without the generation that was kept on disk.
+    Start { id: usize, meets: bool, unix: i64, lost: bool },
     /// `kill -9`.
     Kill(prop::sample::Index),
     /// It leaves as it should.
@@ -24,7 +25,7 @@ enum Happening {
     /// One looks at its own id.
     Look(prop::sample::Index),
     /// One is used to forget an id, dead or alive.
-    Forget(prop::sample::Index, u64),
+    Forget(prop::sample::Index, usize),
     /// Time passes.
     Wait(u64),
 }
@@ -32,8 +33,8 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
-        3 => (0..IDS, any::<bool>(), -5..2_000_000_000_i64)
-            .prop_map(|(id, meets, unix)| Happening::Start { id, meets, unix }),
+        3 => (0..IDS, any::<bool>(), -5..2_000_000_000_i64, any::<bool>())
+            .prop_map(|(id, meets, unix, lost)| Happening::Start { id, meets, unix, lost }),
         1 => index().prop_map(Happening::Kill),
         1 => index().prop_map(Happening::Stop),
         4 => (index(), index()).prop_map(|(a, b)| Happening::Exchange(a, b)),
@@ -44,7 +45,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 struct Process {
-    id: u64,
+    id: usize,
     state: State,
     member: RingMember,
 }
@@ -54,6 +55,8 @@ struct Crowd {
     living: Vec<Process>,
     started: u64,
     dead: Vec<u64>,
+    /// The highest generation of each id, on disks that were not lost since.
+    kept: [u64; IDS],
     now: Duration,
 }
 
@@ -66,7 +69,7 @@ impl Crowd {
 
     fn happen(&mut self, happening: &Happening) {
         match happening {
-            Happening::Start { id, meets, unix } => self.start(*id, *meets, *unix),
+            Happening::Start { id, meets, unix, lost } => self.start(*id, *meets, *unix, *lost),
             Happening::Kill(which) => drop(self.remove(*which)),
             Happening::Stop(which) => {
                 if let Some(mut process) = self.remove(*which) {
@@ -102,7 +105,7 @@ impl Crowd {
         }
     }
 
-    fn start(&mut self, id: u64, meets: bool, unix: i64) {
+    fn start(&mut self, id: usize, meets: bool, unix: i64, lost: bool) {
         self.started += 1;
         let config = RingConfig { instance_id: name(id), instance_addr: "10.0.0.1".into(), ..RingConfig::default() };
         let settings = RingSettings::live_store(&config, Host { name: "h", grpc_port: 1 }).unwrap();
@@ -116,7 +119,10 @@ impl Crowd {
             state.apply(other.state.records().cloned().collect());
         }
         let mut member = RingMember::new(&settings, &identity, addresses, None).unwrap();
-        member.start(&mut state, 0, unix);
+        let kept = if lost { 0 } else { self.kept[id] };
+        member.start(&mut state, kept, unix);
+        assert!(member.generation() > kept, "a life begins above the one before");
+        self.kept[id] = member.generation();
         self.living.push(Process { id, state, member });
     }
 
@@ -140,6 +146,8 @@ impl Crowd {
         let (liveness, now) = (self.liveness(), self.now);
         let process = &mut self.living[at];
         process.member.look(&mut process.state, &liveness, now);
+        let kept = &mut self.kept[process.id];
+        *kept = (*kept).max(process.member.generation());
     }
 
     /// Everybody exchanges with everybody and looks, time passes.
@@ -160,7 +168,7 @@ impl Crowd {
     }
 }
 
-fn name(id: u64) -> String {
+fn name(id: usize) -> String {
     format!("live-store-{id}")
 }
 

@@ -1,6 +1,7 @@
 //! The downscale endpoints of a live-store, on its board and its marker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -13,6 +14,9 @@ use crate::partition::Change;
 use crate::partition::downscale::{Answer, Marker, Method, partition_report, partition_target, refused};
 use crate::ring::{Command, CommandError};
 use crate::state::Partition;
+
+/// From leaving the ring to the end of answers: in less than this all have heard.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a live-store answers when it is told that it will go.
 #[derive(Clone)]
@@ -42,6 +46,18 @@ impl LiveStoreDownscale {
         let rings = self.board.rings();
         let (_, view) = rings.partitions.as_ref()?;
         view.get(self.own).map(|entry| entry.partition.clone())
+    }
+
+    /// At the beginning of a stop: one that was told that it will not come back leaves its ring while it still answers, and waits
+    /// until all have heard, so that nobody asks in vain for what blocks have.
+    pub async fn stopping(&self) {
+        if !self.marker.lock().is_set() {
+            return;
+        }
+        match self.board.command(Command::Leave).await {
+            Ok(()) => self.clock.sleep(FAREWELL).await,
+            Err(error) => tracing::warn!(%error, "others may still ask this live-store while it stops"),
+        }
     }
 
     /// Removes the marker at the end of a clean stop: what it announced has happened.

@@ -102,6 +102,7 @@ impl LiveStore {
             host_name: "host".to_owned(),
             software: "test".to_owned(),
             rings,
+            generations: None,
             dns: Arc::new(NoDns),
             rng: Arc::new(move || Rng::seeded(seed)),
         };

@@ -72,7 +72,7 @@ fn site_with(peers: Vec<PeerView>, downscale: Option<Arc<dyn Downscale>>) -> Sit
     let control = move |command: Command| {
         let known = match &command {
             Command::Forget { id, .. } => id.starts_with("live-store-"),
-            Command::Partition { .. } | Command::RemoveOwner(_) | Command::ClearMessages => true,
+            Command::Partition { .. } | Command::RemoveOwner(_) | Command::Leave | Command::ClearMessages => true,
         };
         let outcome =
             if known { Ok(()) } else { Err(CommandError::Unknown { ring: RING.into(), id: "nobody".into() }) };

@@ -51,6 +51,8 @@ pub enum Command {
     },
     /// Whether the owner of a partition gives it up when it stops.
     RemoveOwner(bool),
+    /// Leave the rings now, while the process still answers: it is about to stop.
+    Leave,
     /// Forget the messages that are kept for the page. The host does it; the rings keep none.
     ClearMessages,
 }
@@ -109,6 +111,8 @@ pub struct Rings {
 struct Part {
     ring: String,
     member: RingMember,
+    /// The generation of its record in an earlier life, as far as that was kept.
+    kept: u64,
     forgetter: Forgetter,
     /// Whether the record is removed when the process stops.
     unregisters: bool,
@@ -175,6 +179,7 @@ impl Keeper {
         self.parts.push(Part {
             ring: settings.ring.clone(),
             member,
+            kept: 0,
             forgetter: Forgetter::new(&settings.ring, &self.writer, settings.heartbeat_timeout),
             unregisters: true,
             owns_partition: partition.is_some(),
@@ -201,6 +206,23 @@ impl Keeper {
         }
     }
 
+    /// Tells the generations of an earlier life, so that records begin above them.
+    pub fn set_kept(&mut self, kept: impl Fn(&Key) -> u64) {
+        for part in &mut self.parts {
+            part.kept = kept(part.member.key());
+        }
+    }
+
+    /// The generation that each own record has, or will begin with.
+    #[must_use]
+    pub fn generations(&self, state: &State) -> Vec<(Key, u64)> {
+        let generation = |part: &Part| match part.member.generation() {
+            0 => part.member.next_generation(state, part.kept),
+            generation => generation,
+        };
+        self.parts.iter().map(|part| (part.member.key().clone(), generation(part))).collect()
+    }
+
     /// From now on the process registers: the first full exchange is done, or there is nobody to exchange with.
     pub fn start(&mut self, state: &mut State, now: Now) {
         self.started = true;
@@ -214,7 +236,7 @@ impl Keeper {
         };
         for part in &mut self.parts {
             if may_own || !part.owns_partition {
-                part.member.start(state, 0, now.unix_seconds());
+                part.member.start(state, part.kept, now.unix_seconds());
             }
         }
     }
@@ -284,6 +306,11 @@ impl Keeper {
             }
             Command::RemoveOwner(removes) => {
                 self.set_removes_owner(removes);
+                Ok(())
+            }
+            Command::Leave => {
+                self.leave(state);
+                self.stop(state);
                 Ok(())
             }
             Command::ClearMessages => Ok(()),
@@ -404,6 +431,23 @@ mod tests {
         let rings = keeper.rings(&state, &liveness);
         assert_eq!(rings.rings[LIVE].entries()[0].instance.state, InstanceState::Leaving);
         assert!(rings.rings["collectors/distributor"].entries().is_empty());
+    }
+
+    #[test]
+    fn who_is_told_to_leave_is_out_of_its_rings_at_once_and_does_not_come_back() {
+        let (mut keeper, mut state, liveness) = (keeper(0), State::new(), alive(&[0]));
+        keeper.start(&mut state, at(0));
+        keeper.command(&mut state, &liveness, Command::Leave, at(1)).unwrap();
+        for second in 1..60 {
+            keeper.tick(&mut state, &liveness, at(second));
+            let rings = keeper.rings(&state, &liveness);
+            assert!(rings.rings.values().all(|ring| ring.entries().is_empty()), "{second}");
+        }
+        // What a stop does otherwise was done.
+        let before = state.digest();
+        keeper.leave(&mut state);
+        keeper.stop(&mut state);
+        assert_eq!(state.digest(), before);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl<S: Replicated> Swim<S> {
 
     /// Asks a member for the stamps of its whole state; the answer is [`News::Told`] with the same token.
     pub fn ask(&mut self, now: Duration, member: &Node, token: u32) {
-        let now = self.timers.running(now);
+        let now = self.awake(now);
         let body = Body::Ask { from: self.node().clone(), token };
         self.send(now, member, &body, false);
     }

@@ -118,7 +118,7 @@ impl<S: Replicated> Swim<S> {
             self.object(now, incarnation, if down { State::Down } else { State::Suspect });
         }
         self.go_above(now, about);
-        self.send_proof(now, sender);
+        self.send_proof_all_ways(now, sender);
     }
 
     /// A member says that it is alive.

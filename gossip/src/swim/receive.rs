@@ -7,7 +7,7 @@ use foca::{Member, State};
 
 use super::codec::read_header;
 use super::{Body, Channel, Kind, News, Node, Reply, Swim, Target};
-use crate::families::Family;
+use crate::families::{Family, Route};
 use crate::frame::wire::Reader;
 use crate::frame::{Malformed, Refused};
 use crate::sync::Replicated;
@@ -218,8 +218,17 @@ impl<S: Replicated> Swim<S> {
 
     pub(super) fn send_proof(&mut self, now: Duration, to: &Node) {
         let body = Body::Here { node: self.node().clone(), incarnation: self.codec.incarnation() };
-        let to = to.clone();
         // Unreachable: whoever asked finds out in another way, or it is right.
-        self.send(now, &to, &body, true);
+        self.send(now, to, &body, true);
+    }
+
+    /// To one that asks whether we live. It may be that it does not hear what it was answered before, so a datagram is not
+    /// enough.
+    pub(super) fn send_proof_all_ways(&mut self, now: Duration, to: &Node) {
+        let body = Body::Here { node: self.node().clone(), incarnation: self.codec.incarnation() };
+        let route = self.send(now, to, &body, true);
+        if let Some(Route::Datagram(_)) = route {
+            self.send_all_ways(now, to, &body, route);
+        }
     }
 }

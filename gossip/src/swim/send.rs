@@ -22,7 +22,7 @@ const EXAMINED_MAX: usize = 64;
 /// Relays of which it is asked whether there is a way to them.
 const RELAYS_WEIGHED: usize = 8;
 /// Ways that a probe takes besides the first.
-const ALTERNATIVES_MAX: usize = 3;
+const ALTERNATIVES_MAX: usize = 5;
 
 /// A probe that waits for any sign of life.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(super) struct Knocks {
 struct Knock {
     to: u64,
     route: Route,
+    /// When the first one was sent.
+    begun: Duration,
     /// The first one was not answered.
     again: bool,
 }
@@ -134,10 +136,12 @@ impl<S: Replicated> Swim<S> {
     }
 
     /// Sends by every way that is left, besides `except`.
-    fn send_all_ways(&mut self, now: Duration, to: &Node, body: &Body, except: Option<Route>) {
+    pub(super) fn send_all_ways(&mut self, now: Duration, to: &Node, body: &Body, except: Option<Route>) {
         let bytes = body.encode();
-        let (mut routes, expected) = self.paths.routes(now, to, false);
-        if !expected || routes.is_empty() {
+        let (streams, expected) = self.paths.routes(now, to, false);
+        let mut routes = if fits_datagram(&bytes) { self.paths.datagrams(now, to) } else { Vec::new() };
+        routes.extend(streams);
+        if !expected {
             routes.extend(self.relays(now, to).into_iter().take(2).map(Route::Via));
         }
         let others = routes.into_iter().filter(|route| Some(*route) != except).take(ALTERNATIVES_MAX);
@@ -199,14 +203,17 @@ impl<S: Replicated> Swim<S> {
         relays
     }
 
-    /// A probe was not answered at once: the other ways are tried before it counts as failed.
-    pub(super) fn escalate(&mut self, now: Duration, serial: u64) {
+    /// A probe was not answered at once: the other ways are tried before it counts as failed. `late`: this process did not look
+    /// in time, so nothing is held against the way.
+    pub(super) fn escalate(&mut self, now: Duration, serial: u64, late: bool) {
         let Some(awaited) = self.awaited.remove(&serial) else { return };
         let Awaited { to, route, sent, packet } = awaited;
         if self.paths.last_heard(to.id).is_some_and(|heard| heard >= sent) {
             return;
         }
-        self.paths.unanswered(now, to.id, route);
+        if !late {
+            self.paths.unanswered(now, to.id, route, sent);
+        }
         let body = self.swim_body(packet);
         self.send_all_ways(now, &to, &body, Some(route));
     }
@@ -230,7 +237,7 @@ impl<S: Replicated> Swim<S> {
     /// Tries the ways to members that are up, at most 64 of them in turn, so that a page soon shows how they are now and not
     /// how they were when the pair last had a reason to use them.
     pub fn examine(&mut self, now: Duration) {
-        let now = self.timers.running(now);
+        let now = self.awake(now);
         let me = self.node().id;
         let up = self.roster.iter().filter(|entry| entry.up && entry.node.id != me);
         let members: Vec<Node> = up.map(|entry| entry.node.clone()).collect();
@@ -246,15 +253,26 @@ impl<S: Replicated> Swim<S> {
 
     /// Tries the ways to a member whose state is not known, or not lately.
     fn knock(&mut self, now: Duration, to: &Node) {
-        for address in self.paths.knocks(now, to) {
-            self.knock_at(now, Knock { to: to.id, route: Route::Datagram(address), again: false });
-        }
+        self.knock_by_datagram(now, to);
         self.check_stream(now, to);
+    }
+
+    fn knock_by_datagram(&mut self, now: Duration, to: &Node) {
+        for address in self.paths.knocks(now, to) {
+            self.knock_at(now, Knock { to: to.id, route: Route::Datagram(address), begun: now, again: false });
+        }
+    }
+
+    /// Streams to a member fail: are its datagrams what is left?
+    fn check_datagrams(&mut self, now: Duration, to: u64) {
+        if let Some(to) = self.roster.get(to).filter(|entry| entry.up).map(|entry| entry.node.clone()) {
+            self.knock_by_datagram(now, &to);
+        }
     }
 
     fn check_stream(&mut self, now: Duration, to: &Node) {
         if let Some(address) = self.paths.stream_to_check(now, to) {
-            self.knock_at(now, Knock { to: to.id, route: Route::Stream(address), again: true });
+            self.knock_at(now, Knock { to: to.id, route: Route::Stream(address), begun: now, again: true });
         }
     }
 
@@ -288,22 +306,28 @@ impl<S: Replicated> Swim<S> {
         }
     }
 
-    pub(super) fn on_knock_silent(&mut self, now: Duration, token: u32) {
+    /// A knock was not answered in time. `late`: this process did not look in time, so the answer may be there, unread.
+    pub(super) fn on_knock_silent(&mut self, now: Duration, token: u32, late: bool) {
+        if late && self.knocks.waiting.contains_key(&token) {
+            self.timers.set(now + KNOCK_TIMEOUT, Due::KnockSilent(token));
+            return;
+        }
         let Some(knock) = self.knocks.waiting.remove(&token) else { return };
         match knock.route {
-            Route::Datagram(_) if !knock.again => {
-                self.paths.knock_silent();
-                self.knock_at(now, Knock { again: true, ..knock });
-            }
+            // One lost packet says nothing.
+            Route::Datagram(_) if !knock.again => self.knock_at(now, Knock { again: true, ..knock }),
             Route::Datagram(address) => {
-                self.paths.knocks_silent(now, knock.to, address);
+                self.paths.knocks_silent(now, knock.to, address, knock.begun);
                 // Datagrams alone, or the whole family?
                 if let Some(entry) = self.roster.get(knock.to) {
                     let to = entry.node.clone();
                     self.check_stream(now, &to);
                 }
             }
-            Route::Stream(address) => self.paths.stream_failed(now, knock.to, address),
+            Route::Stream(address) => {
+                self.paths.stream_silent(now, knock.to, address, knock.begun);
+                self.check_datagrams(now, knock.to);
+            }
             Route::Via(_) => {}
         }
     }
@@ -318,12 +342,13 @@ impl<S: Replicated> Swim<S> {
             .collect();
         for id in members {
             self.paths.stream_failed(now, id, address);
+            self.check_datagrams(now, id);
         }
         self.knocks.waiting.retain(|_, knock| knock.route != Route::Stream(address));
         let waiting = |awaited: &Awaited| awaited.route == Route::Stream(address);
         let serials: Vec<u64> = self.awaited.iter().filter(|(_, it)| waiting(it)).map(|(serial, _)| *serial).collect();
         for serial in serials {
-            self.escalate(now, serial);
+            self.escalate(now, serial, false);
         }
     }
 

@@ -109,6 +109,35 @@ fn members_that_are_given_one_seed_find_each_other() {
 }
 
 #[test]
+fn a_knock_whose_end_this_process_sleeps_through_is_waited_for_once_more() {
+    let knocks = |outputs: &[Output]| {
+        let datagrams = outputs.iter().filter(|output| matches!(output.to, Target::Datagram(_)));
+        datagrams.filter(|output| output.kind == Kind::Knock).count()
+    };
+    for (wakes_after, knocks_again) in [(1020, 1), (1400, 0)] {
+        let mut room = Room::new(2);
+        loop {
+            room.now += Duration::from_millis(20);
+            room.members.iter_mut().for_each(|member| member.handle(room.now, Event::Wake));
+            if knocks(&room.members[0].outputs) > 0 {
+                break;
+            }
+            room.deliver();
+        }
+        let sent = room.members[0].take_outputs();
+        room.now += Duration::from_millis(wakes_after);
+        room.members[0].handle(room.now, Event::Wake);
+        assert_eq!(knocks(&room.members[0].outputs), knocks_again, "awake after {wakes_after} ms");
+        // The answer was there all the time.
+        room.members[0].outputs.splice(0..0, sent);
+        room.deliver();
+        let (view, other) = (room.members[0].view(room.now), room.members[1].node().id);
+        let member = view.members.iter().find(|member| member.node.id == other).unwrap();
+        assert_eq!(member.paths[0].datagram, Some(true));
+    }
+}
+
+#[test]
 fn a_message_is_passed_on_once_by_whom_its_sender_chose() {
     let mut room = Room::new(3);
     let (now, inner) = (room.now, Body::Knock { from: 1, token: 1 }.encode());
@@ -143,6 +172,18 @@ fn a_suspect_objects_to_whoever_asks_and_a_member_held_for_dead_begins_a_new_lif
     assert_eq!(proof(hand(second, now, &ask(false))), Some((1, 1)));
     assert_eq!(proof(hand(second, now, &ask(true))), Some((2, 0)));
     assert!(second.take_news().iter().any(|news| matches!(news, News::Rejoined(_))));
+}
+
+#[test]
+fn who_asks_a_suspect_by_datagram_is_answered_by_a_stream_as_well() {
+    let mut room = Room::new(2);
+    let (asker, about) = (room.members[0].node().clone(), room.members[1].node().clone());
+    let doubt = framed(&Body::Doubt { from: asker, about, incarnation: 0, down: false });
+    let event = Event::Frame { remote: address(1), channel: Channel::Datagram, frame: doubt };
+    room.members[1].handle(room.now, event);
+    let outputs = room.members[1].take_outputs();
+    let proofs: Vec<_> = outputs.iter().filter(|output| output.kind == Kind::Doubt).map(|output| output.to).collect();
+    assert_eq!(proofs, [Target::Datagram(address(1)), Target::Stream(address(1))]);
 }
 
 #[test]

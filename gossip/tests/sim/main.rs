@@ -16,6 +16,7 @@ mod recovery;
 mod repeat;
 mod stable;
 mod thousand;
+mod together;
 mod whole;
 
 /// The seeds of one of `parts` tests that share the work: tests run beside each other.

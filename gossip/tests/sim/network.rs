@@ -46,6 +46,10 @@ pub(crate) struct Blocks {
     pub(crate) families: BTreeSet<(usize, usize, Family)>,
     /// Streams cannot be opened from, to.
     pub(crate) opening: BTreeSet<(usize, usize)>,
+    /// Places that get no datagrams, and send them.
+    pub(crate) deaf: BTreeSet<usize>,
+    /// Places that nobody can call: streams to them break, and none is opened. Their own calls work.
+    pub(crate) uncallable: BTreeSet<usize>,
 }
 
 impl Blocks {
@@ -59,6 +63,7 @@ impl Blocks {
         self.all_datagrams
             || self.datagrams.contains(&from)
             || self.datagrams.contains(&to)
+            || self.deaf.contains(&to)
             || self.packet(from, to, family)
     }
 }
@@ -127,7 +132,9 @@ impl Network {
     pub(crate) fn stream(&mut self, now: Duration, from: usize, to: SocketAddr, rng: &mut Rng) -> Fate {
         let Some(place) = self.places.get(&to).copied() else { return Fate::Fails { at: now + STREAM_TIMEOUT } };
         let family = Family::of(to);
-        let blocked = self.blocks.packet(from, place, family) || self.blocks.packet(place, from, family);
+        let blocked = self.blocks.packet(from, place, family)
+            || self.blocks.packet(place, from, family)
+            || self.blocks.uncallable.contains(&place);
         let held = self.opened.get(&(from, to)).copied().filter(|id| self.usable(*id, now));
         let id = match held {
             Some(id) => id,
@@ -179,7 +186,9 @@ impl Network {
             return (Fate::Lost, None);
         };
         let family = Family::of(conn.address);
-        let blocked = self.blocks.packet(from, opener, family) || self.blocks.packet(opener, from, family);
+        let blocked = self.blocks.packet(from, opener, family)
+            || self.blocks.packet(opener, from, family)
+            || self.blocks.uncallable.contains(&from);
         if blocked || self.lives[opener] != Some(conn.from_life) {
             self.conns.remove(&id);
             return (Fate::Lost, None);

@@ -73,6 +73,27 @@ fn a_short_pause_is_not_noticed_and_a_long_one_is_forgiven() {
 }
 
 #[test]
+fn datagrams_to_a_member_that_was_stopped_are_used_again_when_pairs_meet() {
+    let mut world = cluster(12, 9);
+    world.run(Duration::from_secs(30));
+    let blocked = |world: &World| {
+        let pairs = world.living().into_iter().flat_map(|here| {
+            let others = world.swim(here).view(world.clock(here)).members.into_iter();
+            others.filter(|other| other.paths.iter().any(|path| path.datagram == Some(false))).map(move |_| here)
+        });
+        pairs.collect::<Vec<_>>()
+    };
+    assert_eq!(blocked(&world), [0_usize; 0]);
+    world.pause(3);
+    world.run(Duration::from_secs(15));
+    assert!(blocked(&world).len() >= 6, "who met the one that is stopped was not answered: {:?}", blocked(&world));
+    world.resume(3);
+    // A member probes each of the eight others in this time.
+    world.run(Duration::from_secs(18));
+    assert_eq!(blocked(&world), [0_usize; 0]);
+}
+
+#[test]
 fn a_third_of_the_members_killed_at_once_is_noticed_by_all_the_others() {
     let mut world = cluster(6, 21);
     (14..21).for_each(|place| world.kill(place));

@@ -3,16 +3,21 @@
 mod dead_live_store;
 mod kill;
 mod rolling;
+mod scaling;
 mod sidecars;
+mod terminate;
 mod whole;
+mod zones;
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use vivace_integration::cluster::Cluster;
 use vivace_integration::http::{self, Answer, encode};
 use vivace_integration::ledger::{Ledger, hex};
 use vivace_integration::load::{self, Template};
+use vivace_integration::process::binary;
 use vivace_integration::traffic::{Sending, Traffic};
 
 /// Spans of a request: two traces.
@@ -20,7 +25,7 @@ pub(crate) const SPANS: usize = 16;
 /// Between two requests of a connection.
 const PACE: Duration = Duration::from_millis(5);
 /// No role may take longer to end, whatever is there or not.
-const STOP_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STOP_MAX: Duration = Duration::from_secs(10);
 /// Connections that ask for traces.
 const CHECKERS: usize = 4;
 /// How long acknowledgements may stay away while nothing is being restarted.
@@ -34,7 +39,7 @@ pub(crate) fn send(cluster: &Cluster, seed: u64, first: u64) -> Sending {
     send_at(cluster, seed, first, PACE)
 }
 
-fn send_at(cluster: &Cluster, seed: u64, first: u64, pace: Duration) -> Sending {
+pub(crate) fn send_at(cluster: &Cluster, seed: u64, first: u64, pace: Duration) -> Sending {
     let targets: Vec<SocketAddr> = cluster.named("distributor").iter().map(|name| cluster.otlp_http(name)).collect();
     Traffic { seed, spans: SPANS, pace, targets }.begin(first)
 }
@@ -79,4 +84,18 @@ fn blocks(cluster: &Cluster) -> usize {
     let tenant = cluster.bucket().join("single-tenant");
     let Ok(entries) = std::fs::read_dir(tenant) else { return 0 };
     entries.flatten().filter(|entry| entry.path().join("meta.json").is_file()).count()
+}
+
+/// What `vivace blocks audit` says of the bucket, which must be that its blocks are those of gapless chains of commits, each of
+/// them accounted for.
+fn audit(cluster: &Cluster) -> String {
+    let bucket = cluster.bucket();
+    let audit = Command::new(binary().unwrap())
+        .args(["blocks", "audit", "-storage.trace.backend=local"])
+        .arg(format!("-storage.trace.local.path={}", bucket.display()))
+        .output()
+        .unwrap();
+    let (out, errors) = (String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
+    assert!(audit.status.success(), "{}\n{out}\n{errors}", audit.status);
+    out.into_owned()
 }

@@ -1,5 +1,6 @@
 //! The Kafka form of the log against real Apache Kafka.
 
+mod bucket;
 mod cluster;
 mod consumers;
 mod security;

@@ -13,6 +13,7 @@ use kafka_protocol::protocol::{Decodable as _, Encodable as _, HeaderVersion as 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::answers::Answered;
 use super::failure::Failure;
 use super::sasl::Sasl;
 use super::scram;
@@ -20,6 +21,8 @@ use super::settings::{Settings, tls_to_ipv6};
 
 /// Far above any answer about one topic.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// And of all that an answer lists.
+const ANSWER_ELEMENTS_MAX: usize = 1_000_000;
 
 trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
@@ -80,7 +83,7 @@ impl Wire {
     }
 
     /// Asks in the newest version that both sides know.
-    pub(crate) async fn ask<R: Request>(
+    pub(crate) async fn ask<R: Answered>(
         &mut self,
         request: &R,
         versions: RangeInclusive<i16>,
@@ -94,7 +97,7 @@ impl Wire {
         self.exchange(request, version).await
     }
 
-    async fn exchange<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, Failure> {
+    async fn exchange<R: Answered>(&mut self, request: &R, version: i16) -> Result<R::Response, Failure> {
         self.correlation = self.correlation.wrapping_add(1);
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -124,6 +127,7 @@ impl Wire {
         if header.correlation_id != self.correlation {
             return Err(Failure::Broken("the answer belongs to another request".to_owned()));
         }
+        R::ANSWER.check(version, &body, ANSWER_ELEMENTS_MAX).map_err(broken)?;
         R::Response::decode(&mut body, version).map_err(broken)
     }
 

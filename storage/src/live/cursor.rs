@@ -1,6 +1,7 @@
 //! A fetch over live traces: walk, test, and column by column the values of the spans that are kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use vivace_protocol::wire::{Reader, WireError};
 use vivace_traceql::{
@@ -12,7 +13,7 @@ use super::{
     LiveTrace,
     any::{self, GROUP_DEPTH},
     positions::Position,
-    walk::{SpanView, TraceView, id8},
+    walk::{ResourceView, SpanView, TraceView, id8},
     wants::{Getter, Plan, Tree},
 };
 use crate::read::cells::{Cell, Cells, lossy};
@@ -20,11 +21,13 @@ use crate::read::cells::{Cell, Cells, lossy};
 /// A batch ends with the trace that brings it to this many spans.
 pub(super) const BATCH_SPANS: usize = 8192;
 
-/// A fetch over the traces of a [`LiveSource`](super::LiveSource).
+/// A fetch over live traces.
 pub struct LiveCursor<'a> {
-    traces: &'a [LiveTrace],
+    traces: Vec<&'a LiveTrace>,
     next: usize,
-    plan: Plan,
+    plan: Arc<Plan>,
+    /// When each trace is was found out before, which saves walking some.
+    measured: bool,
     window: Option<TimeRange>,
     fields: TraceFields,
     structure: bool,
@@ -47,11 +50,12 @@ struct Walked<'a> {
 }
 
 impl<'a> LiveCursor<'a> {
-    pub(super) fn new(traces: &'a [LiveTrace], spec: &FetchSpec, batch_spans: usize) -> Self {
+    pub(super) fn new(traces: Vec<&'a LiveTrace>, spec: &FetchSpec, batch_spans: usize) -> Self {
         Self {
             traces,
             next: 0,
-            plan: Plan::of_fetch(spec),
+            plan: Arc::new(Plan::of_fetch(spec)),
+            measured: false,
             window: spec.window,
             fields: spec.trace_fields,
             structure: spec.structure,
@@ -63,11 +67,30 @@ impl<'a> LiveCursor<'a> {
         }
     }
 
+    /// As [`Self::new`], for traces that were looked at before. `plan` is that of `spec`.
+    pub(super) fn of_measured(
+        traces: Vec<&'a LiveTrace>,
+        plan: &Arc<Plan>,
+        spec: &FetchSpec,
+        batch_spans: usize,
+    ) -> Self {
+        Self { plan: Arc::clone(plan), measured: true, ..Self::new(traces, spec, batch_spans) }
+    }
+
     fn walk(&self, index: usize, plan: &Plan) -> Result<Walked<'a>, WireError> {
-        let trace = &self.traces[index];
-        let view = TraceView::walk(trace.parts.iter().map(|part| &part[..]), &plan.wants)?;
+        let trace = self.traces[index];
+        let parts = trace.parts().iter().map(|part| &part[..]);
+        // Where a span comes twice, the second must not stand in for one that was passed over.
+        let known = Some(trace).filter(|_| self.measured).map(LiveTrace::bounds).filter(|known| !known.repeats);
+        let view = match known {
+            Some(_) if !plan.resources.is_empty() => {
+                TraceView::walk(parts, &plan.wants, |resource| Ok(!all_hold(&plan.resources, resource)?))?
+            }
+            _ => TraceView::walk(parts, &plan.wants, |_| Ok(false))?,
+        };
         let positions = if plan.wants.positions { view.positions() } else { Vec::new() };
-        let (info, duration) = info(&view, trace.id.as_bytes(), plan.wants.trace)?;
+        let bounds = known.map_or_else(|| view.bounds(), |known| (known.start, known.end));
+        let (info, duration) = info(&view, bounds, trace.id().as_bytes(), plan.wants.trace)?;
         Ok(Walked { view, positions, info, duration })
     }
 
@@ -77,26 +100,34 @@ impl<'a> LiveCursor<'a> {
         }
         self.latest.clear();
         let mut batch = SpanBatch::default();
-        let mut columns = Columns::new(&self.plan.fields);
+        let plan = Arc::clone(&self.plan);
+        let mut columns = Columns::new(&plan.fields);
         let mut structure = self.structure.then(Structure::default);
         let mut everything = self.select_all.then(Everything::default);
         while self.next < self.traces.len() && batch.handles.len() < self.batch_spans {
             let index = self.next;
             self.next += 1;
-            let mut walked = self.walk(index, &self.plan)?;
+            if self.measured {
+                let bounds = self.traces[index].bounds();
+                if bounds.start < self.floor || !bounds.overlaps(self.window) {
+                    continue;
+                }
+            }
+            let mut walked = self.walk(index, &plan)?;
             self.stats.traces += 1;
             self.stats.spans += walked.view.spans.len() as u64;
-            let (start, end) = walked.view.bounds();
+            let (start, end) = (walked.info.start_ns, walked.info.start_ns.wrapping_add(walked.duration));
             let late = start >= self.floor;
             if !late || self.window.is_some_and(|window| !window.overlaps(start, end)) || !self.useful(&walked)? {
                 continue;
             }
             let first = number(batch.handles.len());
             for row in 0..walked.view.spans.len() {
-                if !test(&self.plan.spans, &walked, row)? {
+                if !test(&plan.spans, &walked, row)? {
                     continue;
                 }
-                batch.handles.push(SpanHandle((index as u64) << 32 | row as u64));
+                let number = u64::from(walked.view.spans[row].row);
+                batch.handles.push(SpanHandle((index as u64) << 32 | number));
                 columns.push(&walked, row)?;
                 if let Some(structure) = &mut structure {
                     let position = walked.positions[row];
@@ -153,15 +184,14 @@ impl<'a> LiveCursor<'a> {
         let mut columns = Columns::new(&plan.fields);
         let mut current: Option<(u64, Walked<'a>)> = None;
         for handle in spans {
-            let (index, row) = (handle.0 >> 32, (handle.0 & u64::from(u32::MAX)));
+            let (index, number) = (handle.0 >> 32, (handle.0 & u64::from(u32::MAX)));
             if current.as_ref().is_none_or(|(walked, _)| *walked != index) {
                 let at = usize::try_from(index).ok().filter(|at| *at < self.traces.len());
                 let Some(at) = at else { continue };
                 current = Some((index, self.walk(at, &plan)?));
             }
-            let row = usize::try_from(row).unwrap_or(usize::MAX);
             if let Some((_, walked)) = &current
-                && row < walked.view.spans.len()
+                && let Ok(row) = walked.view.spans.binary_search_by_key(&number, |span| u64::from(span.row))
             {
                 columns.push(walked, row)?;
             }
@@ -203,8 +233,12 @@ fn trim(info: &mut TraceInfo, fields: TraceFields) {
     }
 }
 
-fn info(view: &TraceView<'_>, id: &[u8; 16], wanted: TraceFields) -> Result<(TraceInfo, u64), WireError> {
-    let (start, end) = view.bounds();
+fn info(
+    view: &TraceView<'_>,
+    (start, end): (u64, u64),
+    id: &[u8; 16],
+    wanted: TraceFields,
+) -> Result<(TraceInfo, u64), WireError> {
     let duration = end.wrapping_sub(start);
     let mut info = TraceInfo { id: *id, start_ns: start, duration_ns: duration, ..TraceInfo::default() };
     if wanted.root
@@ -230,6 +264,35 @@ fn info(view: &TraceView<'_>, id: &[u8; 16], wanted: TraceFields) -> Result<(Tra
             .collect();
     }
     Ok((info, duration))
+}
+
+/// Whether the spans of a resource may be of use.
+fn all_hold(trees: &[Tree], resource: &ResourceView<'_>) -> Result<bool, WireError> {
+    for tree in trees {
+        if !resource_holds(tree, resource)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn resource_holds(tree: &Tree, resource: &ResourceView<'_>) -> Result<bool, WireError> {
+    Ok(match tree {
+        Tree::Is(getter @ Getter::ResourceAttr(slot), _, condition) => {
+            accepts(condition, getter, &attribute(resource.values.get(*slot).copied().flatten())?)
+        }
+        Tree::Always | Tree::Is(..) => true,
+        Tree::Never => false,
+        Tree::All(parts) => all_hold(parts, resource)?,
+        Tree::AnyOf(parts) => {
+            for part in parts {
+                if resource_holds(part, resource)? {
+                    return Ok(true);
+                }
+            }
+            false
+        }
+    })
 }
 
 /// Whether the span can satisfy the tree.

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use vivace_protocol::wire::{Reader, WireError};
-use vivace_traceql::{FetchError, Field, Scope};
+use vivace_traceql::{FetchError, Field, Level, Scope};
 
 use super::{
-    LiveSource,
+    LiveShare, LiveSource,
     any::{self, GROUP_DEPTH},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 impl TagSource for LiveSource {
     fn tag_names(&self, scope: Option<Scope>, names: &mut TagNames) -> Result<(), FetchError> {
         let mut walker = Walker { scope, names, seen: HashSet::new() };
-        for part in self.traces.iter().flat_map(|trace| &trace.parts) {
+        for part in self.traces.iter().flat_map(|trace| trace.parts()) {
             walker.message(part, &TRACE).map_err(|error| FetchError(Box::new(error)))?;
             if walker.names.is_full() {
                 break;
@@ -29,6 +29,49 @@ impl TagSource for LiveSource {
     /// Live traces have no dictionaries.
     fn known_values(&self, _field: &Field, _values: &mut TagSet<TagValue>) -> Result<bool, FetchError> {
         Ok(false)
+    }
+}
+
+/// Each group by what it has: columns know names and texts without a look at spans.
+impl TagSource for LiveShare {
+    fn tag_names(&self, scope: Option<Scope>, names: &mut TagNames) -> Result<(), FetchError> {
+        for (number, part) in self.scan().view().parts.iter().enumerate() {
+            if names.is_full() {
+                break;
+            }
+            if let Some(block) = self.scan().block(number) {
+                block.tag_names(scope, names)?;
+                continue;
+            }
+            let mut walker = Walker { scope, names, seen: HashSet::new() };
+            for (_, trace) in part.seen() {
+                part.group.walked(trace.bytes());
+                for slice in trace.parts() {
+                    walker.message(slice, &TRACE).map_err(|error| FetchError(Box::new(error)))?;
+                }
+                if walker.names.is_full() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn known_values(&self, field: &Field, values: &mut TagSet<TagValue>) -> Result<bool, FetchError> {
+        let parts = &self.scan().view().parts;
+        if (0..parts.len()).any(|part| self.scan().block(part).is_none()) {
+            return Ok(false);
+        }
+        // What a trace that is elsewhere by now has on its spans it has there too, but its root may be another one.
+        if field.level() == Level::Trace && parts.iter().any(|part| !part.without.is_empty()) {
+            return Ok(false);
+        }
+        for block in (0..parts.len()).filter_map(|part| self.scan().block(part)) {
+            if !block.known_values(field, values)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct ScopeView<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpanView<'a> {
     pub(super) message: &'a [u8],
+    /// Number of the span in its trace, passed over and repeated ones counted.
+    pub(super) row: u32,
     pub(super) resource: u32,
     pub(super) scope: u32,
     pub(super) id: &'a [u8],
@@ -62,19 +64,25 @@ pub(super) struct TraceView<'a> {
     pub(super) scopes: Vec<ScopeView<'a>>,
     pub(super) spans: Vec<SpanView<'a>>,
     hits: Vec<Hit<'a>>,
+    /// Spans so far.
+    rows: u32,
     /// Spans that came more than once.
     pub(super) repeats: usize,
 }
 
 impl<'a> TraceView<'a> {
-    /// Walks `parts`, each an encoded `tempopb.Trace`.
-    pub(super) fn walk(parts: impl Iterator<Item = &'a [u8]>, wants: &Wants) -> Result<Self, WireError> {
+    /// Walks `parts`, each an encoded `tempopb.Trace`. Of the spans of a resource that is to be passed over nothing is read.
+    pub(super) fn walk(
+        parts: impl Iterator<Item = &'a [u8]>,
+        wants: &Wants,
+        pass_over: impl Fn(&ResourceView<'a>) -> Result<bool, WireError>,
+    ) -> Result<Self, WireError> {
         let mut view = Self::default();
         for part in parts {
             let mut reader = Reader::new(part);
             while let Some(key) = reader.key()? {
                 if key == 0x0a {
-                    view.resource_spans(reader.bytes()?, wants)?;
+                    view.resource_spans(reader.bytes()?, wants, &pass_over)?;
                 } else {
                     reader.skip(key, GROUP_DEPTH)?;
                 }
@@ -84,7 +92,12 @@ impl<'a> TraceView<'a> {
         Ok(view)
     }
 
-    fn resource_spans(&mut self, message: &'a [u8], wants: &Wants) -> Result<(), WireError> {
+    fn resource_spans(
+        &mut self,
+        message: &'a [u8],
+        wants: &Wants,
+        pass_over: &impl Fn(&ResourceView<'a>) -> Result<bool, WireError>,
+    ) -> Result<(), WireError> {
         // The resource may come behind its spans, so it is looked for first.
         let mut resource = ResourceView { values: vec![None; wants.resource_keys.len()], ..ResourceView::default() };
         let mut reader = Reader::new(message);
@@ -96,6 +109,10 @@ impl<'a> TraceView<'a> {
             } else {
                 reader.skip(key, GROUP_DEPTH)?;
             }
+        }
+        if pass_over(&resource)? {
+            self.rows += count(message)?;
+            return Ok(());
         }
         let index = number(self.resources.len());
         self.resources.push(resource);
@@ -136,6 +153,7 @@ impl<'a> TraceView<'a> {
     fn span(&mut self, message: &'a [u8], resource: u32, scope: u32, wants: &Wants) -> Result<(), WireError> {
         let mut span = SpanView {
             message,
+            row: self.rows,
             resource,
             scope,
             id: &[],
@@ -184,6 +202,7 @@ impl<'a> TraceView<'a> {
         if is_zero(span.parent) {
             span.parent = &[];
         }
+        self.rows += 1;
         self.spans.push(span);
         Ok(())
     }
@@ -279,6 +298,24 @@ impl<'a> TraceView<'a> {
         }
         Ok(None)
     }
+}
+
+/// Spans of an encoded `ResourceSpans`.
+fn count(resource_spans: &[u8]) -> Result<u32, WireError> {
+    let mut spans = 0;
+    let mut reader = Reader::new(resource_spans);
+    while let Some(key) = reader.key()? {
+        if key != 0x12 {
+            reader.skip(key, GROUP_DEPTH)?;
+            continue;
+        }
+        let mut scope = Reader::new(reader.bytes()?);
+        while let Some(key) = scope.key()? {
+            scope.skip(key, GROUP_DEPTH)?;
+            spans += u32::from(key == 0x12);
+        }
+    }
+    Ok(spans)
 }
 
 fn is_linked_child(span: &[u8], trace: &[u8; 16]) -> Result<bool, WireError> {

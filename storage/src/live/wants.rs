@@ -39,7 +39,7 @@ pub(super) enum Getter {
 }
 
 /// A predicate over getters.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Tree {
     Always,
     Never,
@@ -135,6 +135,19 @@ pub(super) struct Plan {
     pub(super) fields: Vec<(Getter, Level)>,
     pub(super) spans: Tree,
     pub(super) traces: Vec<Tree>,
+    /// What the resource of a span has to meet, where a span that does not is of no use for anything.
+    pub(super) resources: Vec<Tree>,
+}
+
+impl Tree {
+    /// Whether only resources are asked.
+    fn is_of_resource(&self) -> bool {
+        match self {
+            Self::Always | Self::Never => true,
+            Self::Is(getter, ..) => matches!(getter, Getter::ResourceAttr(_)),
+            Self::All(parts) | Self::AnyOf(parts) => parts.iter().all(Self::is_of_resource),
+        }
+    }
 }
 
 impl Plan {
@@ -144,13 +157,20 @@ impl Plan {
         wants.positions |= spec.select_all;
         let fields = spec.fields.iter().map(|field| (wants.getter(field), field.level())).collect();
         let spans = wants.tree(&spec.spans);
-        let traces = spec.traces.iter().map(|predicate| wants.tree(predicate)).collect();
-        Self { wants, fields, spans, traces }
+        let traces: Vec<Tree> = spec.traces.iter().map(|predicate| wants.tree(predicate)).collect();
+        let whole = wants.positions || wants.trace.root || wants.trace.service_stats || !traces.is_empty();
+        let resources = match &spans {
+            _ if whole => Vec::new(),
+            Tree::All(parts) => parts.iter().filter(|part| part.is_of_resource()).cloned().collect(),
+            Tree::Is(..) | Tree::AnyOf(_) if spans.is_of_resource() => vec![spans.clone()],
+            _ => Vec::new(),
+        };
+        Self { wants, fields, spans, traces, resources }
     }
 
     pub(super) fn of_load(spec: &LoadSpec) -> Self {
         let mut wants = Wants { trace: spec.trace_fields, ..Wants::default() };
         let fields = spec.fields.iter().map(|field| (wants.getter(field), field.level())).collect();
-        Self { wants, fields, spans: Tree::Always, traces: Vec::new() }
+        Self { wants, fields, spans: Tree::Always, traces: Vec::new(), resources: Vec::new() }
     }
 }

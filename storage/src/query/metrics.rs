@@ -61,6 +61,29 @@ pub fn metrics(source: &impl Source, job: &MetricsJob, stop: &dyn Fn() -> bool) 
     })
 }
 
+/// What several workers have made of one job, as one answer.
+///
+/// # Errors
+/// As [`metrics_plan`] and [`merge_metrics`].
+pub fn metrics_of_parts(job: &MetricsJob, mut parts: Vec<MetricsBatch>) -> Result<MetricsBatch, Status> {
+    if parts.len() < 2 {
+        return Ok(parts.pop().unwrap_or_default());
+    }
+    let plan = metrics_plan(job)?;
+    let (mut sum, mut seen) = (plan.partial(), SearchMetrics::default());
+    for part in parts {
+        if let Some(partial) = part.partial {
+            merge_metrics(&plan, &mut sum, partial)?;
+        }
+        if let Some(metrics) = part.metrics {
+            seen.inspected_traces = seen.inspected_traces.saturating_add(metrics.inspected_traces);
+            seen.inspected_bytes += metrics.inspected_bytes;
+            seen.inspected_spans += metrics.inspected_spans;
+        }
+    }
+    Ok(MetricsBatch { partial: Some(message(sum)), metrics: Some(seen), ..MetricsBatch::default() })
+}
+
 /// [`metrics`] of a share of a block; a query that is to be explained takes all of it.
 ///
 /// # Errors

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use vivace_traceql::{Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle};
+use vivace_traceql::{
+    Budget, Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle,
+};
 
 use crate::{BlockSource, OpenBlock};
 
@@ -15,13 +17,14 @@ pub struct Share {
     groups: Range<usize>,
     floor: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
+    budget: Budget,
 }
 
 impl Share {
     /// All of a block.
     #[must_use]
     pub fn whole() -> Self {
-        Self { groups: 0..usize::MAX, floor: Arc::default(), ended: Arc::default() }
+        Self { groups: 0..usize::MAX, floor: Arc::default(), ended: Arc::default(), budget: Budget::default() }
     }
 
     /// A block of `row_groups`, cut into at most `most` shares of nearly the same size.
@@ -35,7 +38,12 @@ impl Share {
             .map(|share| {
                 // Whatever the metadata say, the last share goes to the end of the block.
                 let end = if share == last { usize::MAX } else { bound(share + 1) };
-                Self { groups: bound(share)..end, floor: Arc::clone(&floor), ended: Arc::clone(&ended) }
+                Self {
+                    groups: bound(share)..end,
+                    floor: Arc::clone(&floor),
+                    ended: Arc::clone(&ended),
+                    budget: Budget::default(),
+                }
             })
             .collect()
     }
@@ -44,6 +52,16 @@ impl Share {
     #[must_use]
     pub fn until(self, ended: &Arc<AtomicBool>) -> Self {
         Self { ended: Arc::clone(ended), ..self }
+    }
+
+    /// What searches of the share find counts against `budget` as long as they hold it.
+    #[must_use]
+    pub fn within(self, budget: &Budget) -> Self {
+        Self { budget: budget.clone(), ..self }
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// The row groups of `block` that are in this share.
@@ -212,6 +230,26 @@ mod tests {
         };
         assert!(cost(&plain) > 0);
         assert_eq!(cost(&kept[0]), 0, "all of it is at hand");
+    }
+
+    #[test]
+    fn what_is_kept_decoded_goes_with_its_block() {
+        let decoded = Decoded::new(8 << 20);
+        let query = "{ span.app.user.id =~ \".*1.*\" }".to_owned();
+        let job = SearchJob { query, limit: 20, ..SearchJob::default() };
+        let kept = [0; 2].map(|_| Arc::new(opened().keeping(&decoded)));
+        for block in &kept {
+            query::search_block(block, &Share::whole(), &job).unwrap();
+        }
+        decoded.settle();
+        let both = decoded.len();
+        let [one, other] = kept;
+        drop(one);
+        decoded.settle();
+        assert!((both / 3..both * 2 / 3).contains(&decoded.len()), "{both}, then {decoded:?}");
+        drop(other);
+        decoded.settle();
+        assert!(both > 0 && decoded.is_empty() && decoded.bytes() == 0, "{both}, then {decoded:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     error::{Error, Result},
-    rle::{low_bits, word_at},
+    rle::{each_packed, low_bits, word_at},
     values::ByteValues,
 };
 
@@ -75,16 +75,14 @@ pub(crate) fn integers(mut buf: &[u8], count: usize) -> Result<(Vec<i64>, &[u8])
             }
             let (packed, rest) = buf.split_at(bytes);
             buf = rest;
-            let mut bit = 0;
-            for _ in 0..wanted {
-                let delta = match width {
-                    0 => 0,
-                    1..=56 => word_at(packed, bit >> 3) >> (bit & 7) & low_bits(width),
-                    _ => wide(packed, bit, width),
-                };
-                bit += bits;
+            let mut add = |delta: u64| {
                 value = value.wrapping_add(min_delta).wrapping_add(delta.cast_signed());
                 out.push(value);
+            };
+            match width {
+                0 => (0..wanted).for_each(|_| add(0)),
+                1..=56 => each_packed(packed, width, wanted, add),
+                _ => (0..wanted).for_each(|index| add(wide(packed, index * bits, width))),
             }
         }
     }

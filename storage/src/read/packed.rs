@@ -25,6 +25,18 @@ impl From<Vec<i64>> for Packed {
     }
 }
 
+impl From<Vec<u8>> for Packed {
+    fn from(values: Vec<u8>) -> Self {
+        Self { base: 0, stored: Stored::Bytes(values) }
+    }
+}
+
+impl From<Vec<u16>> for Packed {
+    fn from(values: Vec<u16>) -> Self {
+        Self { base: 0, stored: Stored::Shorts(values) }
+    }
+}
+
 impl From<Vec<u32>> for Packed {
     fn from(values: Vec<u32>) -> Self {
         Self { base: 0, stored: Stored::Words(values) }
@@ -84,6 +96,20 @@ impl Packed {
         }
     }
 
+    /// Appends the values of `range`, which is cut at the end, as numbers of dictionary entries.
+    pub(crate) fn extend_ids(&self, range: Range<usize>, out: &mut Vec<u32>) {
+        let range = self.within(range);
+        let base = self.base;
+        // Values that are no ids end up as one that no dictionary has.
+        let id = |stored: i64| u32::try_from(base.wrapping_add(stored)).unwrap_or(u32::MAX);
+        match &self.stored {
+            Stored::Bytes(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
+            Stored::Shorts(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
+            Stored::Words(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
+            Stored::Wide(values) => out.extend(values[range].iter().map(|value| id(*value))),
+        }
+    }
+
     /// Which values of `range`, which is cut at the end, pass a test.
     pub(crate) fn test(&self, range: Range<usize>, mut passes: impl FnMut(i64) -> bool) -> Bitmap {
         let range = self.within(range);
@@ -101,24 +127,37 @@ impl Packed {
         range.start.min(end)..end
     }
 
-    /// The same values in the smallest form.
+    /// The same values in fewer bytes each, where they take four or more.
     pub(crate) fn pack(self) -> Self {
-        let (low, high) =
-            self.iter().fold((i64::MAX, i64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-        let Some(spread) = high.checked_sub(low) else { return self };
-        // Small numbers stay as they are, so that an offset is all that is stored and nothing can overflow.
-        let offset = |value: i64| value.wrapping_sub(low).cast_unsigned();
-        let form = if spread <= i64::from(u8::MAX) {
-            Stored::Bytes(self.iter().map(|value| u8::try_from(offset(value)).unwrap_or(u8::MAX)).collect())
-        } else if spread <= i64::from(u16::MAX) {
-            Stored::Shorts(self.iter().map(|value| u16::try_from(offset(value)).unwrap_or(u16::MAX)).collect())
-        } else if spread <= i64::from(u32::MAX) {
-            Stored::Words(self.iter().map(|value| u32::try_from(offset(value)).unwrap_or(u32::MAX)).collect())
-        } else {
-            return self;
+        let base = self.base;
+        let packed = match &self.stored {
+            Stored::Bytes(_) | Stored::Shorts(_) => None,
+            Stored::Words(values) => narrow(values, |value| base.wrapping_add(i64::from(value))),
+            Stored::Wide(values) => narrow(values, |value| base.wrapping_add(value)),
         };
-        Self { base: low, stored: form }
+        packed.unwrap_or(self)
     }
+}
+
+/// Values in as few bytes each as their range needs, none when that is eight.
+fn narrow<T: Copy>(values: &[T], of: impl Fn(T) -> i64) -> Option<Packed> {
+    let (low, high) = values.iter().fold((i64::MAX, i64::MIN), |(low, high), value| {
+        let value = of(*value);
+        (low.min(value), high.max(value))
+    });
+    let spread = high.checked_sub(low)?;
+    // No offset is above the spread, so what is cut off is zero.
+    let offsets = values.iter().map(|value| of(*value).wrapping_sub(low).to_le_bytes());
+    let stored = if spread <= i64::from(u8::MAX) {
+        Stored::Bytes(offsets.map(|[byte, ..]| byte).collect())
+    } else if spread <= i64::from(u16::MAX) {
+        Stored::Shorts(offsets.map(|[a, b, ..]| u16::from_le_bytes([a, b])).collect())
+    } else if spread <= i64::from(u32::MAX) {
+        Stored::Words(offsets.map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d])).collect())
+    } else {
+        return None;
+    };
+    Some(Packed { base: low, stored })
 }
 
 #[cfg(test)]
@@ -139,12 +178,16 @@ mod tests {
             let values: Vec<i64> = parts.iter().map(|part| low.saturating_add_unsigned(part % spread)).collect();
             let plain = Packed::from(values.clone());
             let packed = plain.clone().pack();
+            prop_assert_eq!(packed.clone().pack(), packed.clone());
             prop_assert!(packed.memory() <= plain.memory());
             prop_assert_eq!(packed.iter().collect::<Vec<_>>(), values.clone());
             let cut = &values[start.min(values.len())..(start + len).min(values.len()).max(start.min(values.len()))];
             let mut out = Vec::new();
             packed.extend(start..start + len, &mut out);
             prop_assert_eq!(&out, cut);
+            let mut ids = Vec::new();
+            packed.extend_ids(start..start + len, &mut ids);
+            prop_assert_eq!(ids, cut.iter().map(|value| u32::try_from(*value).unwrap_or(u32::MAX)).collect::<Vec<_>>());
             let passing = packed.test(start..start + len, |value| value % 2 == 0);
             prop_assert_eq!(passing.ones_iter().count(), cut.iter().filter(|value| **value % 2 == 0).count());
             prop_assert_eq!(packed.get(values.len()), None);

@@ -1,6 +1,9 @@
 //! The RLE / bit-packed hybrid of levels, booleans and dictionary ids.
 
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    packed::Packed,
+};
 
 /// One run of the hybrid.
 pub(crate) enum Run<'a> {
@@ -85,24 +88,77 @@ fn unpack<T: Copy + Default>(bytes: &[u8], width: u8, out: &mut [T], of: impl Fn
         out.fill(of(0));
         return;
     }
-    let mask = low_bits(width);
-    let step = usize::from(width);
-    if width <= 8 {
-        // Eight values are exactly `width` bytes, so one word holds them.
-        for (group, eight) in out.chunks_mut(8).enumerate() {
-            let mut word = word_at(bytes, group * step);
-            for slot in eight {
-                *slot = of(word & mask);
-                word >>= width;
-            }
+    let count = out.len();
+    let mut slots = out.iter_mut();
+    each_packed(bytes, width, count, |word| slots.next().into_iter().for_each(|slot| *slot = of(word)));
+}
+
+/// Calls `each` with the `count` values of `width` bits, 1 to 57, that stand in `bytes` one behind the other.
+#[inline]
+pub(crate) fn each_packed(bytes: &[u8], width: u8, count: usize, mut each: impl FnMut(u64)) {
+    let (mask, step) = (low_bits(width), usize::from(width));
+    // Up to seven bits of a word lie before the first value, so this many are whole in it.
+    let in_word = 57 / step;
+    let (mut bit, mut left) = (0, count);
+    while left > 0 {
+        let mut word = word_at(bytes, bit >> 3) >> (bit & 7);
+        let now = in_word.min(left);
+        for _ in 0..now {
+            each(word & mask);
+            word >>= width;
         }
+        bit += step * now;
+        left -= now;
+    }
+}
+
+/// Spreads eight values that stand one behind the other into a byte each: by halves, quarters and eighths of a word.
+#[derive(Clone, Copy)]
+struct Spread {
+    width: u8,
+    halves: u64,
+    quarters: u64,
+    eighths: u64,
+}
+
+impl Spread {
+    /// For values of `width` bits, 1 to 8.
+    fn new(width: u8) -> Self {
+        Self {
+            width,
+            halves: low_bits(width * 4),
+            quarters: low_bits(width * 2) * 0x0000_0001_0000_0001,
+            eighths: low_bits(width) * 0x0001_0001_0001_0001,
+        }
+    }
+
+    #[inline]
+    fn bytes(self, word: u64) -> [u8; 8] {
+        let width = self.width;
+        let word = word & self.halves | (word & self.halves << (width * 4)) << (32 - width * 4);
+        let word = word & self.quarters | (word & self.quarters << (width * 2)) << (16 - width * 2);
+        let word = word & self.eighths | (word & self.eighths << width) << (8 - width);
+        word.to_le_bytes()
+    }
+}
+
+/// As [`unpack`], for values that fit a byte.
+#[inline]
+fn unpack_bytes(bytes: &[u8], width: u8, out: &mut [u8]) {
+    if width == 0 {
+        out.fill(0);
         return;
     }
-    let mut bit = 0;
-    for slot in out {
-        *slot = of(word_at(bytes, bit >> 3) >> (bit & 7) & mask);
-        bit += step;
+    // Eight values are exactly `width` bytes, so one word holds them.
+    let (spread, step) = (Spread::new(width), usize::from(width));
+    let (eights, rest) = out.as_chunks_mut::<8>();
+    let mut at = 0;
+    for eight in eights {
+        *eight = spread.bytes(word_at(bytes, at));
+        at += step;
     }
+    let last = spread.bytes(word_at(bytes, at));
+    rest.copy_from_slice(&last[..rest.len()]);
 }
 
 /// Mask of the low `width` bits, `width` in 1..=63.
@@ -115,6 +171,12 @@ pub(crate) fn low_bits(width: u8) -> u64 {
 #[allow(clippy::cast_possible_truncation, reason = "the caller masked the value to at most 32 bits")]
 fn low32(word: u64) -> u32 {
     word as u32
+}
+
+#[inline]
+fn low16(word: u64) -> u16 {
+    let [low, high, ..] = word.to_le_bytes();
+    u16::from_le_bytes([low, high])
 }
 
 /// Eight bytes at `at`, zeros past the end.
@@ -151,7 +213,6 @@ pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
     let width = level_width(max);
     // All bits set is a level: then packed runs cannot hold one above the maximum.
     let dense = u64::from(max) == low_bits(width.max(1)) || width == 0;
-    let level = |word: u64| word.to_le_bytes()[0];
     let mut out = Vec::with_capacity(count);
     let mut runs = Hybrid::new(buf, width, count)?;
     while let Some(run) = runs.next_run()? {
@@ -163,7 +224,7 @@ pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
             }
             Run::Packed { bytes, len } => {
                 out.resize(from + len, 0);
-                unpack(bytes, width, &mut out[from..], level);
+                unpack_bytes(bytes, width, &mut out[from..]);
                 if !dense && out[from..].iter().copied().max().unwrap_or(0) > max {
                     return Err(too_high());
                 }
@@ -182,19 +243,51 @@ pub(crate) fn level_width(max: u8) -> u8 {
     u8::try_from(u8::BITS - max.leading_zeros()).unwrap_or(8)
 }
 
-/// Dictionary ids of a page, all below `entries`. The first byte of `buf` is the bit width.
-pub(crate) fn ids(buf: &[u8], entries: usize, count: usize) -> Result<Vec<u32>> {
+/// Dictionary ids of a page, all below `entries`, in as few bytes each as their bit width needs. The first byte of `buf` is that.
+pub(crate) fn ids(buf: &[u8], entries: usize, count: usize) -> Result<Packed> {
     if count == 0 {
-        return Ok(Vec::new());
+        return Ok(Vec::<u32>::new().into());
     }
     let (&width, buf) = buf.split_first().ok_or_else(|| malformed("no bit width"))?;
-    let ids = decode(buf, width, count, low32)?;
-    let highest = ids.iter().copied().max().unwrap_or(0);
-    if usize::try_from(highest).is_ok_and(|id| id < entries) {
+    let (ids, highest) = match width {
+        0..=8 => {
+            let ids = decode_bytes(buf, width, count)?;
+            let highest = ids.iter().copied().max().map(u32::from);
+            (ids.into(), highest)
+        }
+        9..=16 => {
+            let ids = decode(buf, width, count, low16)?;
+            let highest = ids.iter().copied().max().map(u32::from);
+            (Packed::from(ids), highest)
+        }
+        _ => {
+            let ids = decode(buf, width, count, low32)?;
+            let highest = ids.iter().copied().max();
+            (ids.into(), highest)
+        }
+    };
+    if usize::try_from(highest.unwrap_or(0)).is_ok_and(|id| id < entries) {
         Ok(ids)
     } else {
         Err(malformed("dictionary id without entry"))
     }
+}
+
+/// As [`decode`], for values of at most eight bits.
+fn decode_bytes(buf: &[u8], width: u8, count: usize) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(count);
+    let mut runs = Hybrid::new(buf, width, count)?;
+    while let Some(run) = runs.next_run()? {
+        let from = out.len();
+        match run {
+            Run::Repeat { value, len } => out.resize(from + len, value.to_le_bytes()[0]),
+            Run::Packed { bytes, len } => {
+                out.resize(from + len, 0);
+                unpack_bytes(bytes, width, &mut out[from..]);
+            }
+        }
+    }
+    Ok(out)
 }
 
 /// Booleans of a page in RLE encoding: a four-byte length, then the hybrid of width 1.
@@ -203,4 +296,36 @@ pub(crate) fn booleans(buf: &[u8], count: usize) -> Result<Vec<bool>> {
     let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_too_big| malformed("length does not fit"))?;
     let data = rest.get(..len).ok_or_else(|| malformed("length past the end"))?;
     decode(data, 1, count, |word| word != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn packed_values_come_out_one_by_one_and_eight_at_once(
+            width in 1_u8..33,
+            values in prop::collection::vec(any::<u32>(), 0..70),
+        ) {
+            let values: Vec<u64> = values.iter().map(|value| u64::from(*value) & low_bits(width)).collect();
+            let mut bits = vec![0_u8; (values.len() * usize::from(width)).div_ceil(8)];
+            for (index, value) in values.iter().enumerate() {
+                for bit in (0..width).filter(|bit| value >> bit & 1 == 1) {
+                    let at = index * usize::from(width) + usize::from(bit);
+                    bits[at / 8] |= 1 << (at % 8);
+                }
+            }
+            let mut found = Vec::new();
+            each_packed(&bits, width, values.len(), |value| found.push(value));
+            prop_assert_eq!(&found, &values);
+            if width <= 8 {
+                let mut bytes = vec![0xff; values.len()];
+                unpack_bytes(&bits, width, &mut bytes);
+                prop_assert_eq!(bytes.into_iter().map(u64::from).collect::<Vec<_>>(), values);
+            }
+        }
+    }
 }

@@ -72,6 +72,21 @@ impl RowSet {
         both
     }
 
+    /// The rows of the set that are not among `others`, which ascend.
+    pub(crate) fn without(&self, others: &[u32]) -> Self {
+        let mut left = Self::default();
+        for range in &self.ranges {
+            let mut from = range.start;
+            let first = others.partition_point(|row| *row < range.start);
+            for row in others[first..].iter().take_while(|row| **row < range.end) {
+                left.push_range(from..*row);
+                from = row.saturating_add(1);
+            }
+            left.push_range(from..range.end);
+        }
+        left
+    }
+
     /// The rows of the set among the `len` from `first` on, as ranges of their distance to `first`.
     pub(crate) fn within(&self, first: u32, len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
         let end = first.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
@@ -111,6 +126,8 @@ mod tests {
         assert_eq!(set.intersect(&other).ranges(), [4..5, 9..10, 11..12]);
         assert_eq!(other.intersect(&set), set.intersect(&other));
         assert_eq!(set.within(4, 6).collect::<Vec<_>>(), [0..1, 5..6]);
+        assert_eq!(set.without(&[0, 3, 7, 10, 20]).ranges(), [4..5, 9..10, 11..12]);
+        assert_eq!((set.without(&[]), set.without(&[3, 4, 9, 10, 11])), (set.clone(), RowSet::default()));
         assert!(set.within(5, 4).next().is_none() && set.within(0, 100).eq([3..5, 9..12]));
     }
 }

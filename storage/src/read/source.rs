@@ -5,6 +5,8 @@
 //!              (whole group out?)                                             pages of rows that are left ─▶ spans ─▶ columns
 //! ```
 
+mod attribute;
+mod children;
 mod columns;
 mod decoded;
 mod group;
@@ -41,19 +43,27 @@ const WHOLE_ROWS: usize = 256;
 pub struct BlockSource {
     block: Arc<OpenBlock>,
     groups: Range<usize>,
+    /// Rows of the first row group that fetches pass over, ascending.
+    without: Arc<[u32]>,
 }
 
 impl BlockSource {
     /// All of the block.
     pub fn new(block: Arc<OpenBlock>) -> Self {
         let groups = 0..block.row_groups();
-        Self { block, groups }
+        Self { block, groups, without: Arc::default() }
     }
 
     /// Some row groups, as a job names them by first and count. What lies past the end is left out.
     pub fn of_row_groups(block: Arc<OpenBlock>, first: usize, count: usize) -> Self {
         let end = first.saturating_add(count).min(block.row_groups());
-        Self { block, groups: first.min(end)..end }
+        Self { block, groups: first.min(end)..end, without: Arc::default() }
+    }
+
+    /// A block of one row group, of which fetches pass over these rows (ascending): what it says of names and values without
+    /// reading spans still has them.
+    pub(crate) fn without(block: Arc<OpenBlock>, rows: &Arc<[u32]>) -> Self {
+        Self { block, groups: 0..1, without: Arc::clone(rows) }
     }
 
     /// The block.
@@ -73,6 +83,7 @@ impl Source for BlockSource {
         Ok(BlockCursor {
             block: &self.block,
             groups: self.groups.clone(),
+            without: &self.without,
             spec: spec.clone(),
             group: None,
             pool: Pool::empty(),
@@ -92,6 +103,7 @@ impl Source for BlockSource {
 pub struct BlockCursor<'a> {
     block: &'a OpenBlock,
     groups: Range<usize>,
+    without: &'a [u32],
     spec: FetchSpec,
     group: Option<Group<'a>>,
     /// Rows of the current row group still to be looked at, newest first.
@@ -195,7 +207,10 @@ impl<'a> BlockCursor<'a> {
                 return Ok(None);
             }
         }
-        let rows = self.rows_in_window(group)?;
+        let mut rows = self.rows_in_window(group)?;
+        if !self.without.is_empty() {
+            rows = rows.without(self.without);
+        }
         counts.by_time += u64::from(rows.is_empty());
         Ok((!rows.is_empty()).then_some(rows))
     }

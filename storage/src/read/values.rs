@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use vivace_traceql::{Bitmap, Condition};
 
 use super::{
     delta,
@@ -38,6 +39,17 @@ impl ByteValues {
         self.bounds.iter().map(|(start, end)| &self.data[to_usize(*start)..to_usize(*end)])
     }
 
+    /// Which values satisfy the condition, where that can be told from the buffer as a whole.
+    pub(crate) fn matching(&self, condition: &Condition) -> Option<Bitmap> {
+        if !self.bounds.is_sorted_by(|a, b| a.1 <= b.0) {
+            return None;
+        }
+        condition.matches_texts(&self.data, self.len(), |index| {
+            let (start, end) = self.bounds[index];
+            to_usize(start)..to_usize(end)
+        })
+    }
+
     /// As [`Self::get`], sharing the buffer.
     pub(crate) fn bytes(&self, index: usize) -> Option<Bytes> {
         let (start, end) = *self.bounds.get(index)?;
@@ -48,6 +60,25 @@ impl ByteValues {
     pub(crate) fn size(&self) -> usize {
         self.data.len() + self.bounds.len() * 8
     }
+}
+
+/// Copies, side by side.
+impl<'a> FromIterator<&'a [u8]> for ByteValues {
+    fn from_iter<I: IntoIterator<Item = &'a [u8]>>(values: I) -> Self {
+        let (mut data, mut bounds) = (Vec::new(), Vec::new());
+        for value in values {
+            let start = offset(&data);
+            data.extend_from_slice(value);
+            bounds.push((start, offset(&data)));
+        }
+        data.shrink_to_fit();
+        Self { data: data.into(), bounds }
+    }
+}
+
+/// Past 4 GiB, which the pages of a chunk do not reach, values would come out empty.
+fn offset(data: &[u8]) -> u32 {
+    u32::try_from(data.len()).unwrap_or(u32::MAX)
 }
 
 /// `u32` to index; every platform this runs on has at least 32 bits.
@@ -145,10 +176,10 @@ pub(crate) fn decode(
             let dictionary = dictionary()?.ok_or_else(|| malformed("dictionary ids without a dictionary"))?;
             let ids = rle::ids(data, dictionary.len(), count)?;
             Ok(match &*dictionary {
-                Values::Bytes(_) | Values::Ids(_) => Values::Ids(ids.into()),
+                Values::Bytes(_) | Values::Ids(_) => Values::Ids(ids),
                 Values::Ints(entries) => {
                     // The ids were checked against the number of entries.
-                    let picked = ids.iter().filter_map(|id| entries.get(to_usize(*id)));
+                    let picked = ids.iter().filter_map(|id| entries.get(usize::try_from(id).ok()?));
                     Values::Ints(picked.collect::<Vec<i64>>().into())
                 }
                 Values::Doubles(entries) => Values::Doubles(pick(entries, &ids)),
@@ -178,8 +209,8 @@ pub(crate) fn decode(
 }
 
 /// The caller checked that every id has an entry.
-fn pick<T: Copy>(entries: &[T], ids: &[u32]) -> Vec<T> {
-    ids.iter().map(|id| entries[to_usize(*id)]).collect()
+fn pick<T: Copy>(entries: &[T], ids: &Packed) -> Vec<T> {
+    ids.iter().filter_map(|id| entries.get(usize::try_from(id).ok()?).copied()).collect()
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the low 32 bits are the value")]

@@ -153,19 +153,17 @@ fn strings(texts: &Str, condition: &Condition, id: usize, verdicts: &mut Verdict
     }
     if matches!(condition.test, Test::Match(_) | Test::NotMatch(_)) {
         let verdict = verdicts.of(id, dict, condition);
-        return Bitmap::from_slice(ids, |id| verdict.get(*id as usize).copied().unwrap_or(false));
+        return Bitmap::from_slice(ids, |id| verdict.get(*id as usize));
     }
-    let matching: Vec<u32> =
-        (0_u32..).zip(dict.iter()).filter(|(_, text)| condition.matches_str(text)).map(|(id, _)| id).collect();
-    match matching.as_slice() {
-        [] => Bitmap::zeros(ids.len()),
-        [only] => Bitmap::from_slice(ids, |id| id == only),
-        several if several.len() == dict.len() => Bitmap::from_slice(ids, |id| *id != NIL_ID),
-        several => {
-            let mut verdict = vec![false; dict.len()];
-            several.iter().for_each(|id| verdict[*id as usize] = true);
-            Bitmap::from_slice(ids, |id| verdict.get(*id as usize).copied().unwrap_or(false))
+    let matching = dict.matching(condition);
+    match matching.count() {
+        0 => Bitmap::zeros(ids.len()),
+        1 => {
+            let only = matching.ones_iter().next();
+            Bitmap::from_slice(ids, |id| Some(*id as usize) == only)
         }
+        all if all == dict.len() => Bitmap::from_slice(ids, |id| *id != NIL_ID),
+        _ => Bitmap::from_slice(ids, |id| matching.get(*id as usize)),
     }
 }
 

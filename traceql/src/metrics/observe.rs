@@ -24,6 +24,9 @@ use crate::{
     value::Value,
 };
 
+/// Exemplars that are put together before most of them are dropped again.
+const PENDING: usize = 128;
+
 /// Fills one leaf from one source.
 pub(crate) struct Observer<'a> {
     pub(crate) leaf: &'a Leaf,
@@ -196,9 +199,14 @@ impl Observer<'_> {
         let slots = self.leaf.slots;
         let mut found: Vec<Exemplar> = Vec::new();
         let mut at = 0;
+        // Of each slot that a trace may be shown in, the earliest start.
+        let mut seen: Vec<(u32, Option<u64>)> = Vec::new();
         for trace in &batch.traces {
-            // Of each slot that the trace may be shown in, the earliest start.
-            let mut seen: Vec<(u32, Option<u64>)> = Vec::new();
+            // What was found so far decides soon which traces need not be looked at: nearly all of them.
+            if found.len() >= PENDING {
+                slots.add(&mut self.own.exemplars, found.drain(..));
+            }
+            seen.clear();
             let first = found.len();
             while at < chosen.rows.len() && chosen.rows[at] < trace.spans.end {
                 let (start, here) = (chosen.starts[at], at);

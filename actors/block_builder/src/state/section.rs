@@ -10,6 +10,8 @@ use bytes::Bytes;
 use vivace_protocol::{TenantId, TraceId};
 use vivace_storage::{Lost, Quarantined};
 
+use super::chunks::Chunks;
+
 /// When a section ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rules {
@@ -76,6 +78,8 @@ pub(crate) struct Section {
     pub(crate) up_to_date: bool,
     /// What was seen of producers below `end`.
     pub(crate) producers: Vec<u8>,
+    /// Where the bytes of traces are.
+    chunks: Chunks,
 }
 
 impl Section {
@@ -93,6 +97,7 @@ impl Section {
             times_ms: None,
             up_to_date: false,
             producers: Vec::new(),
+            chunks: Chunks::default(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Section {
         in_time && fits
     }
 
-    /// Takes a record that is first of its kind.
+    /// Takes a record that is first of its kind; what it holds is copied.
     pub(crate) fn admit(
         &mut self,
         offset: u64,
@@ -130,7 +135,7 @@ impl Section {
             trace.bytes += bytes.len();
             self.bytes += bytes.len() + PIECE_BYTES;
             trace.offsets.push(offset);
-            trace.parts.push(bytes);
+            trace.parts.push(self.chunks.keep(&bytes));
         }
         admitted
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
-use tonic::{Code, Status};
+use tonic::Status;
 use vivace_protocol::vivace::{Coverage, Skipped};
 use vivace_runtime::Compute;
+use vivace_storage::query as engine;
 use vivace_storage::{OpenBlock, ReadError};
 
 use crate::shelf::{OpenBlocks, ShelfBlock};
@@ -108,7 +109,7 @@ impl Readers {
         match self.compute.run(0, read).await.and_then(std::convert::identity) {
             Ok(read) => Ok(Some(read)),
             // What other blocks would refuse too is no matter of coverage.
-            Err(status) if matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted) => Err(status),
+            Err(status) if engine::is_final(&status) => Err(status),
             Err(status) => {
                 missed.note(&block, status.message());
                 Ok(None)

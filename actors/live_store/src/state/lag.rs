@@ -21,6 +21,8 @@ pub(crate) struct Lag {
     heard: Option<Heard>,
     /// The end that the log had when it first answered.
     replay_to: Option<u64>,
+    /// This process was held up: what the log said before tells nothing, until it answers a question that was asked since.
+    held_up: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +47,7 @@ pub(crate) enum Verdict {
 impl Lag {
     /// At `next`, with nothing heard yet. `limit` is the age of the newest record from which on it counts as old.
     pub(crate) fn new(limit: Duration, next: u64) -> Self {
-        Self { limit, next, newest_ms: None, heard: None, replay_to: None }
+        Self { limit, next, newest_ms: None, heard: None, replay_to: None, held_up: false }
     }
 
     /// Everything below `next` is applied; `newest_ms` is the time of the latest record in the batch, if it had any.
@@ -54,8 +56,23 @@ impl Lag {
         self.newest_ms = self.newest_ms.max(newest_ms);
     }
 
-    /// The log was asked and has records below `end`.
+    /// This process did not run for a while, and does not know what came meanwhile.
+    pub(crate) fn was_held_up(&mut self) {
+        (self.heard, self.replay_to, self.held_up) = (None, None, true);
+    }
+
+    /// The log answers a question for its end, which was asked since this process was held up, if it was.
+    pub(crate) fn answered(&mut self, end: u64, now_ms: i64) {
+        self.held_up = false;
+        self.heard(end, now_ms);
+    }
+
+    /// The log has records below `end`, as it says beside records.
     pub(crate) fn heard(&mut self, end: u64, now_ms: i64) {
+        if self.held_up {
+            // It may have been said before.
+            return;
+        }
         self.heard = Some(Heard { end, at_ms: now_ms });
         self.replay_to.get_or_insert(end);
     }
@@ -168,6 +185,25 @@ mod tests {
         assert_eq!(lag.verdict(100_000), behind(2, Some(99_999)));
         lag.applied(9, Some(99_999));
         assert_eq!(lag.verdict(100_000), Verdict::Current);
+    }
+
+    #[test]
+    fn who_was_held_up_vouches_for_nothing_before_the_log_has_answered_anew() {
+        let mut lag = Lag::new(LIMIT, 0);
+        lag.heard(5, 100_000);
+        lag.applied(5, Some(100_000));
+        assert_eq!(lag.verdict(104_000), Verdict::Current);
+        lag.was_held_up();
+        assert_eq!(lag.verdict(104_000), Verdict::Unheard);
+        // What lay in its socket was said before.
+        lag.applied(6, Some(100_100));
+        lag.heard(6, 104_000);
+        assert_eq!(lag.verdict(104_000), Verdict::Unheard);
+        lag.answered(9, 104_000);
+        assert_eq!(lag.verdict(104_000), behind(3, Some(100_100)), "however young");
+        lag.heard(9, 104_001);
+        lag.applied(9, Some(103_000));
+        assert_eq!(lag.verdict(104_001), Verdict::Current);
     }
 
     #[test]

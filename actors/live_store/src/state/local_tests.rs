@@ -11,7 +11,7 @@ use vivace_log::{Entry, Offset, Record, Sequence};
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::Rng;
 
-use super::{Copies, Cut, Known, Ledger, Loss, Origin, Partition, Rules, Shelved, TraceLimits, begin};
+use super::{Copies, Cut, GroupRules, Known, Ledger, Loss, Origin, Partition, Rules, Shelved, TraceLimits, begin};
 
 /// How long blocks are kept.
 const KEPT_MS: i64 = 400;
@@ -60,6 +60,8 @@ fn rules() -> Rules {
         patience: Duration::from_millis(50),
         max_trace_idle: Duration::from_millis(20),
         max_trace_live: Duration::from_millis(100),
+        // Two or three pieces close a group, so that traces move from one to another all the time.
+        groups: GroupRules { open_bytes: 24, open_traces: 3, joined_bytes: 80 },
     }
 }
 

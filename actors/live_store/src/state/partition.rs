@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 use vivace_protocol::wire::WireError;
 use vivace_protocol::{TenantId, TraceId};
 
-use super::{Cut, CutId, Ledger, PendingCut, TenantCut, TraceParts};
+use super::groups::GroupRules;
+use super::head::{Head, Held, Piece};
+use super::{Cut, CutId, Ledger, PendingCut, Snapshot, TenantCut, TraceParts};
 
 /// When to cut. See the configuration keys of the same names.
 #[derive(Debug, Clone)]
@@ -25,6 +26,7 @@ pub(crate) struct Rules {
     pub(crate) patience: Duration,
     pub(crate) max_trace_idle: Duration,
     pub(crate) max_trace_live: Duration,
+    pub(crate) groups: GroupRules,
 }
 
 impl Rules {
@@ -45,7 +47,7 @@ impl Rules {
     }
 
     /// Whether a trace that was last touched and has begun at these times may still grow.
-    fn growing(&self, touched_ms: i64, since_ms: i64, now_ms: i64) -> bool {
+    pub(super) fn growing(&self, touched_ms: i64, since_ms: i64, now_ms: i64) -> bool {
         let within =
             |since: i64, limit: Duration| now_ms - since < i64::try_from(limit.as_millis()).unwrap_or(i64::MAX);
         within(touched_ms, self.max_trace_idle) && within(since_ms, self.max_trace_live)
@@ -80,9 +82,6 @@ pub(crate) struct TraceLimits {
     pub(crate) max_live: usize,
 }
 
-/// Looking for traces that have stopped growing costs a pass over the head: at most so often.
-const SETTLE_EVERY_MS: i64 = 1_000;
-
 /// What became of one record.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Applied {
@@ -90,57 +89,6 @@ pub(crate) struct Applied {
     pub(crate) bytes: usize,
     /// Pieces that were not taken, with their spans.
     pub(crate) discarded: Vec<(TraceId, Discard, u64)>,
-}
-
-#[derive(Debug)]
-struct Piece {
-    offset: u64,
-    bytes: Bytes,
-}
-
-#[derive(Debug)]
-struct LiveTrace {
-    pieces: SmallVec<[Piece; 2]>,
-    bytes: usize,
-    born_ms: i64,
-    touched_ms: i64,
-    /// Since when it counts as live; one that stopped growing does not, although it is still held.
-    live_since_ms: Option<i64>,
-}
-
-#[derive(Debug, Default)]
-struct Head {
-    traces: HashMap<TraceId, LiveTrace>,
-    bytes: usize,
-    received_ms: Option<(i64, i64)>,
-    /// Traces that count as live, at most so many: those that stopped growing are found when it matters.
-    live: usize,
-    settled_ms: Option<i64>,
-}
-
-impl Head {
-    /// Whether a piece of this trace makes no live trace too many.
-    fn admits(&mut self, id: &TraceId, max_live: usize, now_ms: i64, rules: &Rules) -> bool {
-        if max_live == 0 || self.live < max_live {
-            return true;
-        }
-        if self.settled_ms.is_none_or(|last| now_ms - last >= SETTLE_EVERY_MS) {
-            self.settled_ms = Some(now_ms);
-            self.settle(now_ms, rules);
-        }
-        self.live < max_live || self.traces.get(id).is_some_and(|trace| trace.live_since_ms.is_some())
-    }
-
-    /// Traces that have stopped growing are not live any more.
-    fn settle(&mut self, now_ms: i64, rules: &Rules) {
-        for trace in self.traces.values_mut() {
-            let growing = |since| rules.growing(trace.touched_ms, since, now_ms);
-            if trace.live_since_ms.is_some_and(|since| !growing(since)) {
-                trace.live_since_ms = None;
-                self.live -= 1;
-            }
-        }
-    }
 }
 
 /// State of one partition. Offsets below `next` were applied.
@@ -156,6 +104,8 @@ pub(crate) struct Partition {
     /// A tenant's head is as large as it may be.
     full: bool,
     closing: Vec<Arc<Cut>>,
+    /// Traces that have come again while a closing cut held some of them. Cleared when no cut is closing.
+    split: Vec<(TenantId, TraceId)>,
     /// While replaying: below this offset only the carried traces are wanted, each from its own offset on.
     covered: u64,
     carried: BTreeMap<(TenantId, TraceId), u64>,
@@ -180,6 +130,7 @@ impl Partition {
             head_born_ms: None,
             full: false,
             closing: Vec::new(),
+            split: Vec::new(),
             covered: ledger.covered,
             carried: Ledger::carried(&ledger.carried)?,
             pending: ledger.pending.clone(),
@@ -226,7 +177,7 @@ impl Partition {
         let replaying = offset < self.covered;
         let mut applied = Applied::default();
         if !self.heads.contains_key(tenant) {
-            self.heads.insert(tenant.clone(), Head::default());
+            self.heads.insert(tenant.clone(), Head::new(self.rules.groups));
         }
         let Some(head) = self.heads.get_mut(tenant) else { return applied };
         for (id, bytes) in traces {
@@ -239,13 +190,10 @@ impl Partition {
             }
             let trace = head.traces.entry(id).or_insert_with(|| {
                 applied.traces_created += 1;
-                LiveTrace {
-                    pieces: SmallVec::new(),
-                    bytes: 0,
-                    born_ms: time_ms,
-                    touched_ms: time_ms,
-                    live_since_ms: None,
+                if self.closing.iter().any(|cut| cut.find(tenant, &id).is_some()) {
+                    self.split.push((tenant.clone(), id));
                 }
+                Held::new(time_ms)
             });
             if trace.live_since_ms.is_none() {
                 trace.live_since_ms = Some(time_ms);
@@ -255,10 +203,10 @@ impl Partition {
                 applied.discarded.push((id, Discard::TraceTooLarge, count_spans(&bytes)));
                 continue;
             }
-            trace.bytes += bytes.len();
             trace.touched_ms = trace.touched_ms.max(time_ms);
             applied.bytes += bytes.len();
-            trace.pieces.push(Piece { offset, bytes });
+            head.groups.grow(&id, &mut trace.group, bytes.len());
+            trace.push(Piece { offset, bytes });
         }
         if applied.bytes > 0 {
             self.head_bytes += applied.bytes;
@@ -335,16 +283,16 @@ impl Partition {
         let rules = self.rules.clone();
         let id = CutId { number: self.next_number, first: self.first, end: self.next };
         self.next_number += 1;
-        let growing = |trace: &LiveTrace| !everything && rules.growing(trace.touched_ms, trace.born_ms, now_ms);
+        let growing = |trace: &Held| !everything && rules.growing(trace.touched_ms, trace.born_ms, now_ms);
         let touched_until = if self.is_full() { self.least_recent(&growing) } else { i64::MIN };
-        let stays = |trace: &LiveTrace| trace.touched_ms > touched_until && growing(trace);
+        let stays = |trace: &Held| trace.touched_ms > touched_until && growing(trace);
         let any_leaves = self.heads.values().flat_map(|h| h.traces.values()).any(|t| !stays(t));
         // A head in which everything still grows but which is full leaves as a whole: memory is bounded, traces are not.
         Some(self.close(id, |_, _, trace| any_leaves && stays(trace)))
     }
 
     /// The time up to which growing traces have to leave, so that no more stay than a full head may keep.
-    fn least_recent(&self, growing: &impl Fn(&LiveTrace) -> bool) -> i64 {
+    fn least_recent(&self, growing: &impl Fn(&Held) -> bool) -> i64 {
         let all = self.heads.values().flat_map(|head| head.traces.values());
         let mut touched: Vec<(i64, usize)> =
             all.filter(|trace| growing(trace)).map(|trace| (trace.touched_ms, trace.bytes)).collect();
@@ -357,7 +305,7 @@ impl Partition {
         first_out.map_or(i64::MIN, |(touched_ms, _)| touched_ms)
     }
 
-    fn close(&mut self, id: CutId, keep: impl Fn(&TenantId, &TraceId, &LiveTrace) -> bool) -> Arc<Cut> {
+    fn close(&mut self, id: CutId, keep: impl Fn(&TenantId, &TraceId, &Held) -> bool) -> Arc<Cut> {
         let mut cut = Cut { id, carried: BTreeMap::new(), replay_from: id.end, tenants: Vec::new(), bytes: 0 };
         let (mut kept_bytes, mut full) = (0, false);
         let mut kept_born: Option<i64> = None;
@@ -387,8 +335,9 @@ impl Partition {
             }
             if !traces.is_empty() {
                 traces.sort_unstable_by_key(|(trace_id, _)| *trace_id);
-                cut.tenants.push(TenantCut { tenant: tenant.clone(), traces, received_ms });
+                cut.tenants.push(TenantCut::new(tenant.clone(), traces, received_ms));
             }
+            head.regroup();
         }
         self.heads.retain(|_, head| !head.traces.is_empty());
         self.head_bytes = kept_bytes;
@@ -406,6 +355,9 @@ impl Partition {
     /// The blocks of this cut can be read elsewhere now.
     pub(crate) fn published(&mut self, id: CutId) {
         self.closing.retain(|cut| cut.id != id);
+        if self.closing.is_empty() {
+            self.split.clear();
+        }
     }
 
     /// All pieces of one trace, in the order of the log.
@@ -415,16 +367,15 @@ impl Partition {
         closing.chain(head.into_iter().flat_map(|t| t.pieces.iter().map(|p| p.bytes.clone()))).collect()
     }
 
-    /// Everything of one tenant: the closing cuts as they are (shared) and a copy of the head's directory.
-    /// The bytes themselves are shared, so this costs a few tens of nanoseconds a trace.
-    pub(crate) fn snapshot(&self, tenant: &TenantId) -> Snapshot {
-        let head = self.heads.get(tenant).map_or_else(Vec::new, |head| {
-            head.traces
-                .iter()
-                .map(|(id, trace)| (*id, trace.pieces.iter().map(|p| p.bytes.clone()).collect()))
-                .collect()
-        });
-        Snapshot { closing: self.closing.clone(), head }
+    /// Everything of one tenant: the closing cuts as they are, and the head in groups, of which those that have not changed are the
+    /// ones of the snapshot before.
+    pub(crate) fn snapshot(&mut self, tenant: &TenantId) -> Snapshot {
+        let head = self.heads.get_mut(tenant).map_or_else(Vec::new, Head::parts);
+        let mut split: Vec<TraceId> =
+            self.split.iter().filter(|(of, _)| of == tenant).map(|(_, trace_id)| *trace_id).collect();
+        split.sort_unstable();
+        split.dedup();
+        Snapshot { closing: self.closing.clone(), head, split }
     }
 }
 
@@ -437,28 +388,4 @@ fn count_spans(trace: &Bytes) -> u64 {
     })
     .ok();
     spans
-}
-
-/// One tenant's data at one moment.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    pub(crate) closing: Vec<Arc<Cut>>,
-    pub(crate) head: Vec<TraceParts>,
-}
-
-impl Snapshot {
-    /// Every trace once, all its pieces together, ascending ids.
-    pub(crate) fn into_traces(self, tenant: &TenantId) -> Vec<TraceParts> {
-        let mut all: Vec<TraceParts> = self.closing.iter().flat_map(|cut| cut.traces(tenant)).cloned().collect();
-        all.extend(self.head);
-        all.sort_by_key(|(id, _)| *id);
-        all.dedup_by(|(id, parts), (kept, kept_parts)| {
-            let same = id == kept;
-            if same {
-                kept_parts.append(parts);
-            }
-            same
-        });
-        all
-    }
 }

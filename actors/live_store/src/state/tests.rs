@@ -9,7 +9,7 @@ use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::Rng;
 
 use super::partition::Discard;
-use super::{Copies, Cut, CutId, Ledger, Partition, Rules, TraceLimits};
+use super::{Copies, Cut, CutId, GroupRules, Ledger, Partition, Rules, TraceLimits};
 
 /// (tenant, trace, offset): one piece. Its bytes are its offset.
 type Pieces = BTreeSet<(String, TraceId, u64)>;
@@ -36,6 +36,8 @@ fn rules() -> Rules {
         patience: Duration::from_millis(1_000),
         max_trace_idle: Duration::from_millis(20),
         max_trace_live: Duration::from_millis(100),
+        // Two or three pieces close a group, so that traces move from one to another all the time.
+        groups: GroupRules { open_bytes: 24, open_traces: 3, joined_bytes: 80 },
     }
 }
 
@@ -145,6 +147,22 @@ impl World {
         }
     }
 
+    /// Queries see each trace once, with the pieces that a look-up finds, in their order.
+    fn check_view(&mut self) {
+        for tenant in ["a", "b"] {
+            let tenant = TenantId::parse(tenant).unwrap();
+            let view = self.partition.snapshot(&tenant).into_view(&tenant);
+            let mut seen = BTreeMap::new();
+            for trace in view.traces() {
+                assert!(seen.insert(trace.id(), trace.parts().to_vec()).is_none(), "{} is seen twice", trace.id());
+            }
+            for id in (0..12u128).map(|id| TraceId(id.to_be_bytes())) {
+                assert_eq!(seen.remove(&id).unwrap_or_default(), self.partition.find(&tenant, &id), "{id}");
+            }
+            assert!(seen.is_empty());
+        }
+    }
+
     /// Every piece below the applied offset is in a block, or else in the partition, once.
     fn check(&self) {
         let written: Vec<&Pieces> = self.blocks.values().collect();
@@ -195,6 +213,10 @@ fn every_piece_is_in_exactly_one_place_over_cuts_and_crashes() {
             };
             if !lives {
                 world.restart();
+            }
+            // At other moments than before, so that groups grow old and young in between.
+            if world.rng.chance(1, 6) {
+                world.check_view();
             }
             // Looking at everything costs more than everything else together.
             if !lives || step % 16 == 0 {
@@ -279,6 +301,7 @@ fn blocks_of_a_steady_load_have_a_useful_size() {
         patience: Duration::from_secs(600),
         max_trace_idle: Duration::from_secs(5),
         max_trace_live: Duration::from_secs(30),
+        groups: GroupRules::default(),
     };
     let mut partition = Partition::recover(rules, &Ledger::default()).unwrap();
     let (mut sizes, mut kept) = (Vec::new(), 0);

@@ -25,9 +25,11 @@ fn every_message_of_the_live_store_is_answered_alike_in_every_form() {
             spans_per_span_set: 3,
             ..SearchJob::default()
         };
-        let searches = [search(tenant(), "{}"), search(tenant(), "{"), search(bad(), "{}")];
+        let narrow = SearchJob { max_bytes: 10, ..search(tenant(), "{}") };
+        let searches = [search(tenant(), "{}"), search(tenant(), "{"), search(bad(), "{}"), narrow];
         let seen = alike_stream(&live.search, &searches).await.unwrap();
         assert!(seen[0].contains("span 2") && seen[1].starts_with("InvalidArgument"), "{seen:?}");
+        assert!(seen[3].starts_with("OutOfRange") && seen[3].contains("more than 10 bytes"), "{seen:?}");
         let metrics = |tenant, query: &str| MetricsJob {
             tenant,
             query: query.to_owned(),
@@ -42,9 +44,10 @@ fn every_message_of_the_live_store_is_answered_alike_in_every_form() {
         let names = |tenant, query: &str| TagNamesJob { tenant, query: query.to_owned(), ..TagNamesJob::default() };
         alike(&live.tag_names, &[names(tenant(), ""), names(tenant(), "{"), names(bad(), "")]).await.unwrap();
         let values = |tenant, tag: &str| TagValuesJob { tenant, tag: tag.to_owned(), ..TagValuesJob::default() };
-        alike(&live.tag_values, &[values(tenant(), "name"), values(tenant(), "{"), values(bad(), "name")])
-            .await
-            .unwrap();
+        let narrow = TagValuesJob { max_bytes: 10, ..values(tenant(), "name") };
+        let asked = [values(tenant(), "name"), values(tenant(), "{"), values(bad(), "name"), narrow];
+        let seen = alike(&live.tag_values, &asked).await.unwrap();
+        assert!(seen[0].contains("span 2") && seen[3].starts_with("OutOfRange"), "{seen:?}");
         let served = format!("{:?}", live.router().answers());
         for message in ["FindTraceRequest", "SearchJob", "MetricsJob", "TagNamesJob", "TagValuesJob"] {
             assert!(served.contains(&format!("/vivace.v1.LiveStore/{message}")), "{message}: {served}");

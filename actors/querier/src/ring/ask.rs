@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tonic::{Code, Status};
 use vivace_runtime::{Clock, Deadline};
+use vivace_storage::query as engine;
 
 use super::order::{Candidate, Standing};
 use super::pool::Pool;
@@ -85,7 +86,7 @@ impl Asker {
                                 Failure::Answered(why)
                             }
                         },
-                        Err(status) if is_wrong(&status) => return Outcome::Wrong(status),
+                        Err(status) if engine::is_final(&status) => return Outcome::Wrong(status),
                         Err(status) => {
                             self.metrics.asked("failed");
                             failure(&status)
@@ -101,6 +102,8 @@ impl Asker {
                 () = deadline.reached() => break,
             }
         }
+        let silent = waited_for.iter().filter_map(|at| turns.candidate(*at).address.as_deref());
+        silent.for_each(|address| self.pool.doubt(address));
         turns.overdue(waited_for);
         match part {
             Some(answer) => Outcome::Part(answer, turns.reasons()),
@@ -124,7 +127,7 @@ impl Asker {
         };
         let began = self.clock.now();
         let answer = async {
-            if candidate.standing == Standing::Down {
+            if candidate.standing == Standing::Down || self.pool.is_doubted(&address) {
                 self.pool.alive(&address).await?;
             }
             ask(LiveStore::remote(&self.pool.peer(&address)?)).await
@@ -132,6 +135,9 @@ impl Asker {
         let answer = answer.await.map_err(|status| {
             // What took long to fail would do so again.
             let long = self.clock.now().saturating_duration_since(began) > QUICK;
+            if long || status.code() == Code::DeadlineExceeded {
+                self.pool.doubt(&address);
+            }
             if long { Status::new(status.code(), status.message()) } else { status }
         });
         (at, answer)
@@ -150,9 +156,4 @@ impl Asker {
 pub(super) fn failure(status: &Status) -> Failure {
     let why = status.message().to_owned();
     if std::error::Error::source(status).is_some() { Failure::Broken(why) } else { Failure::Answered(why) }
-}
-
-/// Whether every owner would say the same.
-fn is_wrong(status: &Status) -> bool {
-    matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted)
 }

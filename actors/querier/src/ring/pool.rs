@@ -34,6 +34,8 @@ struct Known {
     failing: Option<Instant>,
     /// Until when it counts as dead.
     dead_until: Option<Instant>,
+    /// It did not answer in time.
+    doubted: bool,
 }
 
 impl Pool {
@@ -50,16 +52,36 @@ impl Pool {
         if let Some(known) = known.get(address) {
             return Ok(known.peer.clone());
         }
+        let peer = self.dial(address)?;
+        let fresh = Known { peer: peer.clone(), failing: None, dead_until: None, doubted: false };
+        known.insert(address.to_owned(), fresh);
+        Ok(peer)
+    }
+
+    fn dial(&self, address: &str) -> Result<Peer, Status> {
         let _on = self.runtime.enter();
         let channel = self.settings.dial.channel(address).map_err(|error| Status::unavailable(error.to_string()))?;
         let settings = &self.settings;
         // The address stands beside what it says.
-        let peer = Peer::new(channel, "it").limits(settings.max_request_bytes, settings.max_reply_bytes);
-        known.insert(address.to_owned(), Known { peer: peer.clone(), failing: None, dead_until: None });
-        Ok(peer)
+        Ok(Peer::new(channel, "it").limits(settings.max_request_bytes, settings.max_reply_bytes))
     }
 
-    /// Whether a peer that is said to be down answers at all, so that nobody waits long for one that does not.
+    /// It did not answer in time: before it is asked again, it is looked whether it answers at all. A network that swallows what is
+    /// sent would cost every question all of its patience otherwise.
+    pub(super) fn doubt(&self, address: &str) {
+        // It may not have come to be asked: the one before took all the time.
+        if self.peer(address).is_ok()
+            && let Some(known) = self.known.lock().get_mut(address)
+        {
+            known.doubted = true;
+        }
+    }
+
+    pub(super) fn is_doubted(&self, address: &str) -> bool {
+        self.known.lock().get(address).is_some_and(|known| known.doubted)
+    }
+
+    /// Whether a peer that is said to be down, or is in doubt, answers at all, so that nobody waits long for one that does not.
     ///
     /// # Errors
     /// UNAVAILABLE: it does not.
@@ -71,8 +93,13 @@ impl Pool {
             return Err(dead());
         }
         let answers = self.answers(&peer).await;
+        // The connection of one that says nothing may hang for long after the network works again.
+        let fresh = if answers { None } else { Some(self.dial(address)?) };
         if let Some(known) = self.known.lock().get_mut(address) {
-            known.dead_until = if answers { None } else { Some(self.clock.now() + DEAD_FOR) };
+            match fresh {
+                None => (known.dead_until, known.doubted) = (None, false),
+                Some(fresh) => (known.peer, known.dead_until) = (fresh, Some(self.clock.now() + DEAD_FOR)),
+            }
         }
         if answers { Ok(()) } else { Err(dead()) }
     }

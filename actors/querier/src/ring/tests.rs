@@ -20,6 +20,8 @@ use super::*;
 use crate::config::{Config, LiveStoreClientConfig};
 use crate::live_stores::{Owner, PartitionUse};
 
+mod doubt;
+
 const LONG: Duration = Duration::from_secs(30);
 
 /// How a live-store answers.

@@ -155,3 +155,56 @@ async fn a_job_may_name_blocks_that_this_querier_has_not_heard_of() {
     assert_eq!(skipped, [format!("block {}: it is no longer in the store", id(4))]);
     root.drain(LONG).await;
 }
+
+#[actix::test]
+async fn a_job_over_its_memory_ends_with_an_error_and_is_no_gap_in_the_coverage() {
+    let bucket = tempfile::tempdir().unwrap();
+    for n in [1u8, 2] {
+        store(bucket.path(), id(n.into()), &[(n, vec![part(n, 1, 10)]), (n + 10, vec![part(n + 10, 1, 10)])]).await;
+    }
+    let (root, querier) = querier(bucket.path());
+    let block_ids: Vec<String> = [1, 2].map(|n| id(n).to_string()).into();
+    let job = |max_bytes| SearchJob {
+        tenant: TENANT.to_owned(),
+        query: "{}".to_owned(),
+        limit: 10,
+        spans_per_span_set: 1,
+        block_ids: block_ids.clone(),
+        max_bytes,
+        ..SearchJob::default()
+    };
+    let error = async |max_bytes| {
+        let batches: Vec<_> = querier.search.call(job(max_bytes), LONG).await.unwrap().collect().await;
+        batches.into_iter().find_map(Result::err).map(|status| (status.code(), status.message().to_owned()))
+    };
+    assert_eq!(error(0).await, None);
+    assert_eq!(error(1 << 20).await, None);
+    let due = (tonic::Code::OutOfRange, "the results of the query take more than 100 bytes".to_owned());
+    assert_eq!(error(100).await, Some(due));
+    let values = TagValuesJob {
+        tenant: TENANT.to_owned(),
+        tag: "name".to_owned(),
+        block_ids,
+        max_bytes: 20,
+        ..TagValuesJob::default()
+    };
+    assert_eq!(querier.tag_values.call(values, LONG).await.unwrap_err().code(), tonic::Code::OutOfRange);
+    root.drain(LONG).await;
+}
+
+#[actix::test]
+async fn a_block_that_left_the_list_is_closed() {
+    let bucket = tempfile::tempdir().unwrap();
+    let backend = Backend::local(bucket.path()).unwrap();
+    let mut metas = Vec::new();
+    for n in [1, 2] {
+        store(bucket.path(), id(n.into()), &[(n, vec![part(n, 1, 10)])]).await;
+        metas.push(backend.read_meta(&BlockKey::new(TENANT, id(n.into()))).await.unwrap());
+    }
+    let opener = Arc::new(BlockOpener::new(backend, tokio::runtime::Handle::current()));
+    let blocks = crate::blocks::Blocks::new(opener, 1 << 20, vivace_storage::Decoded::new(1 << 20));
+    let at_hand = |n: usize| blocks.get(&metas[n]).unwrap().1;
+    assert!(!at_hand(0) && !at_hand(1) && at_hand(0) && at_hand(1));
+    blocks.retain(|listed| *listed == id(2));
+    assert!(at_hand(1) && !at_hand(0));
+}

@@ -66,13 +66,14 @@ impl Search {
                     spans_per_span_set: plan.spans_per_span_set,
                     block_ids,
                     explain: plan.explain,
+                    max_bytes: planner.config.search.max_result_bytes,
                 };
                 let (planner, tenant) = (Arc::clone(&planner), tenant.clone());
                 Box::pin(async move { planner.run_search(&tenant, job, deadline).await })
             })
         };
         Self {
-            sweep: Sweep::new(Arc::clone(planner), tenants, window, deadline, launch),
+            sweep: Sweep::new(Arc::clone(planner), tenants, window, deadline, launch).selecting(planner.for_newest()),
             merge: Merge::new(limit),
             covered: Covered::default(),
             most_recent,
@@ -130,6 +131,7 @@ impl Search {
             Ok(batches) => {
                 for batch in batches {
                     self.merge.add(batch.traces);
+                    self.planner.check_result(self.merge.bytes())?;
                     self.merge.count(&batch.metrics.unwrap_or_default());
                     self.covered.add(batch.coverage);
                     self.notes.take(batch.profile);

@@ -129,7 +129,11 @@ impl<R: Send + 'static> Sweep<R> {
     }
 
     fn start(&mut self, wants: &impl Fn(u64) -> bool) {
-        while self.running.len() < self.selection.concurrency
+        // Jobs on recent data all start at once.
+        let ended = self.totals.completed.saturating_sub(count(self.tenants.len()));
+        let ended = if self.listed { usize::try_from(ended).unwrap_or(usize::MAX) } else { usize::MAX };
+        let most = self.selection.at_once(ended);
+        while self.running.len() < most
             && let Some((_, job)) = self.waiting.front()
             && wants(job.newest_ns)
             && let Some((tenant, job)) = self.waiting.pop_front()

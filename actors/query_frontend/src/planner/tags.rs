@@ -142,6 +142,7 @@ impl TagNames {
                     block_ids,
                     max_per_scope: plan.limit,
                     max_stale: plan.max_stale,
+                    max_bytes: planner.config.search.max_result_bytes,
                 };
                 let (planner, tenant) = (Arc::clone(&planner), tenant.clone());
                 Box::pin(async move {
@@ -196,6 +197,8 @@ impl Progress for TagNames {
                     set.insert(tag, bytes);
                 }
             }
+            let bytes = self.scopes.values().map(Collected::bytes).sum();
+            self.gathering.planner.check_result(bytes)?;
         }
         Ok(true)
     }
@@ -238,6 +241,7 @@ impl TagValues {
                     block_ids,
                     max_values: plan.limit,
                     max_stale: plan.max_stale,
+                    max_bytes: planner.config.search.max_result_bytes,
                 };
                 let (planner, tenant) = (Arc::clone(&planner), tenant.clone());
                 Box::pin(async move {
@@ -275,6 +279,7 @@ impl Progress for TagValues {
                 let bytes = kind.len() + value.value.len();
                 self.values.insert((kind, value.value), bytes);
             }
+            self.gathering.planner.check_result(self.values.bytes())?;
         }
         Ok(true)
     }

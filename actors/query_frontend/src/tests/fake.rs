@@ -46,6 +46,8 @@ pub(super) struct Source {
     pub(super) broken: Option<&'static str>,
     /// Never answers.
     pub(super) hangs: bool,
+    /// Holds more for the answer than the query may.
+    pub(super) over: bool,
     /// Names in the scope of spans, which are values as well.
     pub(super) names: Vec<&'static str>,
     /// When it ends, in seconds.
@@ -257,6 +259,10 @@ impl Serve<SearchJob> for Fake {
 
     fn serve(&mut self, job: SearchJob, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
         let (sources, coverage, hangs) = read(self.0.lock().sources("search", &job.tenant, &job.block_ids));
+        if sources.iter().any(|source| source.over) {
+            let text = format!("the results of the query take more than {} bytes", job.max_bytes);
+            return Reply::err(tonic::Status::out_of_range(text));
+        }
         let trace = |(n, start): &(u8, u64)| TraceSearchMetadata {
             trace_id: TraceId([*n; 16]).to_string(),
             root_service_name: "shop".to_owned(),

@@ -493,3 +493,32 @@ async fn tens_of_thousands_of_blocks_are_one_answer_in_every_form() {
     .unwrap();
     root.drain(LONG).await;
 }
+
+#[actix::test]
+async fn a_query_whose_results_take_too_much_memory_stops_and_names_the_limit() {
+    let due = |limit: u64| {
+        format!(
+            "the results of the query take more than {limit} bytes (limit query_frontend.search.max_result_bytes): use a \
+             smaller limit or spss, a more selective filter, fewer select() or by() fields or a shorter range, or raise the limit"
+        )
+    };
+    let mut config = Config::default();
+    config.search.max_result_bytes = 100;
+    let small = frontend(config, false, world);
+    for path in ["/api/search?q=%7B%7D&", "/api/v2/search/tags?", "/api/search/tags?", "/api/v2/search/tag/.x/values?"] {
+        let answer = small.get(&format!("{path}{}", range())).await;
+        assert_eq!((answer.status, answer.text()), (422, due(100).as_str()), "{path}");
+    }
+    small.end().await;
+    // A querier that has to hold too much says so, and nobody is asked a second time.
+    let full = |world_: &mut World| {
+        world(world_);
+        world_.block("single-tenant", 2, Source { over: true, ..source(&[], NOW - 190) });
+    };
+    let large = frontend(Config::default(), false, full);
+    let answer = large.get(&format!("/api/search?q=%7B%7D&{}", range())).await;
+    assert_eq!((answer.status, answer.text()), (422, due(268_435_456).as_str()));
+    let asked = large.asked();
+    assert_eq!(asked.iter().filter(|asked| asked.contains(&block_id(2).to_string())).count(), 1, "{asked:?}");
+    large.end().await;
+}

@@ -13,6 +13,8 @@ pub(crate) struct Blocks {
     pub(crate) levels: BTreeMap<u64, usize>,
     /// Those whose content lives on in another.
     pub(crate) replaced: usize,
+    /// Traces in live ones; one that is in two counts twice.
+    pub(crate) traces: u64,
     pub(crate) live_bytes: u64,
     pub(crate) replaced_bytes: u64,
 }
@@ -32,6 +34,7 @@ pub(crate) fn blocks(bucket: &Path) -> anyhow::Result<Blocks> {
             if let Some(meta) = read(&block.join("meta.json"))? {
                 let meta: serde_json::Value = serde_json::from_slice(&meta).context("parse a meta.json")?;
                 *found.levels.entry(meta["compactionLevel"].as_u64().unwrap_or(0)).or_default() += 1;
+                found.traces += meta["totalObjects"].as_u64().unwrap_or(0);
                 found.live_bytes += bytes;
             } else if block.join("meta.compacted.json").is_file() {
                 found.replaced += 1;
@@ -87,7 +90,7 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join(name), text).unwrap();
         };
-        put("a", "meta.json", "{\"compactionLevel\":1}");
+        put("a", "meta.json", "{\"compactionLevel\":1,\"totalObjects\":3}");
         put("a", "data.parquet", "12345");
         put("b", "meta.json", "{}");
         put("c", "meta.compacted.json", "{}");
@@ -98,7 +101,8 @@ mod tests {
             (found.levels.get(&0), found.levels.get(&1), found.live(), found.replaced),
             (Some(&1), Some(&1), 2, 1)
         );
-        assert_eq!((found.live_bytes, found.replaced_bytes), (21 + 5 + 2, 2 + 3));
+        assert_eq!((found.live_bytes, found.replaced_bytes), (38 + 5 + 2, 2 + 3));
+        assert_eq!(found.traces, 3);
         assert_eq!(blocks(&dir.path().join("nothing")).unwrap().live(), 0);
     }
 }

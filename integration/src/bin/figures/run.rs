@@ -9,77 +9,122 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use vivace_integration::http::{Connection, encode};
-use vivace_integration::ledger::{self, Outcome, hex};
+use vivace_integration::ledger::{self, Ledger, Outcome, hex};
 use vivace_integration::load::{self, Template};
-use vivace_integration::process::Node;
 use vivace_runtime::{Clock, SystemClock};
 
 use crate::ms;
 
 pub(crate) const CONNECTIONS: usize = 4;
 pub(crate) const SPANS: usize = 500;
-/// Every so many requests of each connection one is asked for by id, and of the first connection by a search.
-const BY_ID_EVERY: u64 = 8;
-const BY_SEARCH_EVERY: u64 = 64;
 /// A trace that no search finds for so long counts as not found.
-const SEARCH_PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a load goes and who is asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) otlp: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+/// How much of everything.
+#[derive(Debug, Clone)]
+pub(crate) struct Pace {
+    /// Spans a second over all connections; absent: as fast as they can.
+    pub(crate) rate: Option<f64>,
+    pub(crate) seconds: u64,
+    /// Of the ids.
+    pub(crate) seed: u64,
+    /// Every so many requests of a connection one is asked for by id.
+    pub(crate) by_id_every: u64,
+    /// So often by a search; only of the first so many connections.
+    pub(crate) by_search_every: u64,
+    pub(crate) searching: usize,
+    /// How long a trace may not be found by id before that counts.
+    pub(crate) by_id_patience: Duration,
+}
+
+impl Pace {
+    /// What a node acknowledges is found at once.
+    pub(crate) fn of_a_node(rate: Option<f64>, seconds: u64, seed: u64) -> Self {
+        Self { by_id_patience: Duration::ZERO, ..Self::few_questions(rate, seconds, seed) }
+    }
+
+    /// So that their cost is little against that of writing.
+    pub(crate) fn few_questions(rate: Option<f64>, seconds: u64, seed: u64) -> Self {
+        Self { rate, seconds, seed, by_id_every: 8, by_search_every: 64, searching: 1, by_id_patience: PATIENCE }
+    }
+
+    /// Enough for a 99th percentile.
+    pub(crate) fn many_questions(rate: f64, seconds: u64, seed: u64) -> Self {
+        let few = Self::few_questions(Some(rate), seconds, seed);
+        Self { by_id_every: 2, by_search_every: 4, searching: CONNECTIONS, ..few }
+    }
+}
 
 /// What came of a load.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) spans: u64,
-    refused: u64,
-    unknown: u64,
+    pub(crate) refused: u64,
+    pub(crate) unknown: u64,
     seconds: f64,
-    acks: Vec<Duration>,
-    by_id: Asked,
-    by_search: Asked,
+    /// In order of their length, as all times here.
+    pub(crate) acks: Vec<Duration>,
+    pub(crate) by_id: Found,
+    pub(crate) by_search: Found,
+    pub(crate) book: Ledger,
 }
 
+/// What came of asking.
 #[derive(Debug, Default)]
-struct Asked {
-    times: Vec<Duration>,
-    missing: u64,
+pub(crate) struct Found {
+    pub(crate) times: Vec<Duration>,
+    /// Not found when first asked for.
+    pub(crate) late: u64,
+    /// Not found as long as it was waited for.
+    pub(crate) missing: u64,
 }
 
-/// A trace to ask for, and how many spans it has.
+/// A trace to ask for, how many spans it has, and when it was acknowledged.
 struct Probe {
     id: [u8; 16],
     spans: usize,
+    acknowledged: Instant,
 }
 
 /// A load at work.
 pub(crate) struct Load {
     workers: Vec<JoinHandle<Run>>,
-    by_id: JoinHandle<Asked>,
-    by_search: JoinHandle<Asked>,
+    by_id: JoinHandle<Found>,
+    by_search: JoinHandle<Found>,
     acknowledged: Arc<AtomicU64>,
     running: Arc<AtomicUsize>,
 }
 
 impl Load {
-    /// Starts to send for `seconds`, at `rate` spans a second over all connections, or without waiting.
-    pub(crate) fn start(node: &Node, rate: Option<f64>, seconds: u64, seed: u64) -> anyhow::Result<Self> {
-        let (otlp, http) = (node.addr("otlp_http")?, node.addr("http")?);
+    /// Starts to send.
+    pub(crate) fn start(target: Target, pace: &Pace) -> Self {
         let (acknowledged, running) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(CONNECTIONS)));
         // Probes that find no room are left out: asking must not slow the sending down.
         let (ids, by_id) = sync_channel(4);
         let (searches, by_search) = sync_channel(1);
-        let by_id = std::thread::spawn(move || ask_by_id(http, &by_id));
-        let by_search = std::thread::spawn(move || ask_by_search(http, &by_search));
+        let patience = pace.by_id_patience;
+        let by_id = std::thread::spawn(move || ask(target.http, &by_id, patience, by_id_finds));
+        let by_search = std::thread::spawn(move || ask(target.http, &by_search, PATIENCE, search_finds));
         let began = Instant::now();
         let workers = (0..CONNECTIONS)
             .map(|number| {
                 let sender = Sender {
                     number: number as u64,
-                    seed,
-                    otlp,
+                    otlp: target.otlp,
                     began,
-                    end: began + Duration::from_secs(seconds),
-                    gap: rate.map(|r| Duration::from_secs_f64(SPANS as f64 * CONNECTIONS as f64 / r)),
+                    end: began + Duration::from_secs(pace.seconds),
+                    gap: pace.rate.map(|r| Duration::from_secs_f64(SPANS as f64 * CONNECTIONS as f64 / r)),
                     ids: ids.clone(),
-                    searches: (number == 0).then(|| searches.clone()),
+                    searches: (number < pace.searching).then(|| searches.clone()),
                     acknowledged: Arc::clone(&acknowledged),
+                    pace: pace.clone(),
                 };
                 let running = Arc::clone(&running);
                 std::thread::spawn(move || {
@@ -89,7 +134,7 @@ impl Load {
                 })
             })
             .collect();
-        Ok(Self { workers, by_id, by_search, acknowledged, running })
+        Self { workers, by_id, by_search, acknowledged, running }
     }
 
     /// Spans acknowledged so far.
@@ -112,6 +157,8 @@ impl Load {
             all.unknown += run.unknown;
             all.seconds = all.seconds.max(run.seconds);
             all.acks.extend(run.acks);
+            all.book.seed = run.book.seed;
+            all.book.outcomes.extend(run.book.outcomes);
         }
         let (Ok(by_id), Ok(by_search)) = (self.by_id.join(), self.by_search.join()) else {
             bail!("an asking thread panicked")
@@ -126,7 +173,6 @@ impl Load {
 
 struct Sender {
     number: u64,
-    seed: u64,
     otlp: SocketAddr,
     began: Instant,
     end: Instant,
@@ -134,13 +180,15 @@ struct Sender {
     ids: SyncSender<Probe>,
     searches: Option<SyncSender<Probe>>,
     acknowledged: Arc<AtomicU64>,
+    pace: Pace,
 }
 
 impl Sender {
     fn send_all(self) -> Run {
-        let mut run = Run::default();
+        let seed = self.pace.seed;
+        let mut run = Run { book: Ledger { seed, ..Ledger::default() }, ..Run::default() };
         let mut connection = None;
-        let mut templates: Vec<Template> = (0..16).map(|t| Template::new(self.seed * 1000 + t, SPANS)).collect();
+        let mut templates: Vec<Template> = (0..16).map(|t| Template::new(seed * 1000 + t, SPANS)).collect();
         let gap = self.gap.unwrap_or_default();
         let mut due = self.began + gap.mul_f64(self.number as f64 / CONNECTIONS as f64);
         for turn in 0u64.. {
@@ -154,11 +202,12 @@ impl Sender {
             let sequence = turn * CONNECTIONS as u64 + self.number;
             let slot = usize::try_from(turn % 16).unwrap_or(0);
             let template = &mut templates[slot];
-            let body = template.fill(self.seed, sequence, SystemClock.unix_nanos());
+            let body = template.fill(seed, sequence, SystemClock.unix_nanos());
             let from = if self.gap.is_some() { due } else { Instant::now() };
             let outcome = ledger::send(&mut connection, self.otlp, body);
             run.acks.push(from.elapsed());
             due += gap;
+            run.book.outcomes.insert(sequence, outcome);
             match outcome {
                 Outcome::Acknowledged => {
                     run.spans += template.span_count() as u64;
@@ -174,11 +223,16 @@ impl Sender {
     }
 
     fn probe(&self, turn: u64, sequence: u64, template: &Template) {
-        let probe = || Probe { id: load::trace_id(self.seed, sequence, 0), spans: template.spans_of(0).len() };
-        if turn.is_multiple_of(BY_ID_EVERY) {
+        let acknowledged = Instant::now();
+        let probe = || Probe {
+            acknowledged,
+            id: load::trace_id(self.pace.seed, sequence, 0),
+            spans: template.spans_of(0).len(),
+        };
+        if turn.is_multiple_of(self.pace.by_id_every) {
             self.ids.try_send(probe()).ok();
         }
-        if let Some(searches) = self.searches.as_ref().filter(|_| turn.is_multiple_of(BY_SEARCH_EVERY)) {
+        if let Some(searches) = self.searches.as_ref().filter(|_| turn.is_multiple_of(self.pace.by_search_every)) {
             searches.try_send(probe()).ok();
         }
     }
@@ -191,42 +245,41 @@ fn wait_until(at: Instant) {
     }
 }
 
-fn ask_by_id(http: SocketAddr, probes: &Receiver<Probe>) -> Asked {
-    let (mut asked, mut connection) = (Asked::default(), None);
+/// Asks for each probe until it is found or `patience` is over.
+fn ask(
+    http: SocketAddr,
+    probes: &Receiver<Probe>,
+    patience: Duration,
+    finds: impl Fn(&mut Connection, &Probe) -> anyhow::Result<bool>,
+) -> Found {
+    let (mut found, mut connection) = (Found::default(), None);
     while let Ok(probe) = probes.recv() {
-        let from = Instant::now();
-        let found = open(&mut connection, http).and_then(|open| ledger::fetch(open, &probe.id));
-        asked.times.push(from.elapsed());
-        if found.as_ref().is_ok_and(|spans| spans.len() == probe.spans) {
-            continue;
-        }
-        asked.missing += 1;
-        connection = None;
-    }
-    asked
-}
-
-fn ask_by_search(http: SocketAddr, probes: &Receiver<Probe>) -> Asked {
-    let (mut asked, mut connection) = (Asked::default(), None);
-    while let Ok(probe) = probes.recv() {
-        let query = encode(&format!("{{ trace:id = \"{}\" }}", hex(&probe.id)));
-        let from = Instant::now();
-        loop {
-            let answer = open(&mut connection, http)
-                .and_then(|open| Ok(open.send("GET", &format!("/api/search?q={query}"), &[], &[])?));
-            match answer {
-                Ok(answer) if answer.text().contains("rootTraceName") => break,
-                Ok(_) => {}
+        let from = probe.acknowledged;
+        for turn in 0u64.. {
+            match open(&mut connection, http).and_then(|open| finds(open, &probe)) {
+                Ok(true) => break,
+                Ok(false) => {}
                 Err(_) => connection = None,
             }
-            if from.elapsed() > SEARCH_PATIENCE {
-                asked.missing += 1;
+            found.late += u64::from(turn == 0);
+            if from.elapsed() >= patience {
+                found.missing += 1;
                 break;
             }
         }
-        asked.times.push(from.elapsed());
+        found.times.push(from.elapsed());
     }
-    asked
+    found
+}
+
+fn by_id_finds(connection: &mut Connection, probe: &Probe) -> anyhow::Result<bool> {
+    Ok(ledger::fetch_v2(connection, &probe.id)?.len() == probe.spans)
+}
+
+fn search_finds(connection: &mut Connection, probe: &Probe) -> anyhow::Result<bool> {
+    let query = encode(&format!("{{ trace:id = \"{}\" }}", hex(&probe.id)));
+    let answer = connection.send("GET", &format!("/api/search?q={query}"), &[], &[])?;
+    Ok(answer.text().contains("rootTraceName"))
 }
 
 fn open(connection: &mut Option<Connection>, http: SocketAddr) -> anyhow::Result<&mut Connection> {
@@ -247,28 +300,36 @@ impl Run {
             quantile(&self.acks, 1.0),
             self.acks.len()
         );
+        self.by_id.print("by ID after the ack  ");
+        self.by_search.print("found by search after");
+    }
+}
+
+impl Found {
+    fn print(&self, what: &str) {
         println!(
-            "  by ID after the ack   p50 {} p99 {}, not found {} of {}",
-            quantile(&self.by_id.times, 0.5),
-            quantile(&self.by_id.times, 0.99),
-            self.by_id.missing,
-            self.by_id.times.len()
-        );
-        println!(
-            "  found by search after p50 {} max {}, not found {} of {}",
-            quantile(&self.by_search.times, 0.5),
-            quantile(&self.by_search.times, 1.0),
-            self.by_search.missing,
-            self.by_search.times.len()
+            "  {what} p50 {} p99 {} max {}, not at first {}, not found {} of {}",
+            quantile(&self.times, 0.5),
+            quantile(&self.times, 0.99),
+            quantile(&self.times, 1.0),
+            self.late,
+            self.missing,
+            self.times.len()
         );
     }
 }
 
 fn quantile(sorted: &[Duration], quantile: f64) -> String {
-    if sorted.is_empty() {
-        return "-".to_owned();
-    }
+    at(sorted, quantile).map_or_else(|| "-".to_owned(), ms)
+}
+
+/// In milliseconds; of nothing not a number.
+pub(crate) fn quantile_ms(sorted: &[Duration], quantile: f64) -> f64 {
+    at(sorted, quantile).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
+fn at(sorted: &[Duration], quantile: f64) -> Option<Duration> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index below the length")]
-    let at = ((sorted.len() - 1) as f64 * quantile).round() as usize;
-    ms(sorted[at])
+    let at = (sorted.len().saturating_sub(1) as f64 * quantile).round() as usize;
+    sorted.get(at).copied()
 }

@@ -1,6 +1,5 @@
 //! `kill -9` of every process of the cluster in turn, under load: nothing that was acknowledged is lost, nothing is there twice.
 
-use std::process::Command;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -8,9 +7,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use vivace_integration::cluster::{BROKER, Cluster};
 use vivace_integration::ledger::Outcome;
-use vivace_integration::process::binary;
 
-use super::{PATIENCE, SPANS, counted, found_by_id, send};
+use super::{PATIENCE, SPANS, audit, counted, found_by_id, send};
 
 /// Requests acknowledged between two kills: enough that every process has something in its hands.
 const BETWEEN: u64 = 40;
@@ -71,16 +69,4 @@ fn nothing_is_lost_or_doubled_whatever_process_is_killed() {
     assert!(count >= spans(all.len()) && count <= spans(all.len() + unknown), "{} and {unknown}: {answer}", all.len());
     audit(&cluster);
     cluster.check_logs(&[]).unwrap();
-}
-
-/// The blocks in the bucket are those of a gapless chain of commits, each accounted for.
-fn audit(cluster: &Cluster) {
-    let bucket = cluster.bucket();
-    let audit = Command::new(binary().unwrap())
-        .args(["blocks", "audit", "-storage.trace.backend=local"])
-        .arg(format!("-storage.trace.local.path={}", bucket.display()))
-        .output()
-        .unwrap();
-    let (out, errors) = (String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
-    assert!(audit.status.success(), "{}\n{out}\n{errors}", audit.status);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use vivace_integration::cluster::{BROKER, Cluster};
 use vivace_integration::http;
+use vivace_integration::ledger::Outcome;
 
 use super::{STOP_MAX, blocks, found_by_id, found_by_search, send};
 
@@ -31,6 +32,14 @@ fn what_is_acknowledged_is_found_and_every_reader_shows_the_rings() {
     let checked = found_by_id(&book, &all, frontend);
     println!("{checked} traces of {} acknowledged requests found", all.len());
     cluster.wait_until("the block-builder wrote blocks", &["block-builder-0"], || blocks(&cluster) > 0).unwrap();
+
+    // A distributor that comes back is ready when it knows where to write, and refuses nothing.
+    cluster.stop("distributor-0").unwrap();
+    cluster.start(&["distributor-0"]).unwrap();
+    let sending = send(&cluster, 502, 0);
+    sending.wait_for_more(4, super::PATIENCE).unwrap();
+    let (first, _) = sending.end();
+    assert!(first.outcomes.values().all(|outcome| *outcome == Outcome::Acknowledged), "{:?}", first.outcomes);
 
     // All at once, in no order.
     let names: Vec<String> = cluster

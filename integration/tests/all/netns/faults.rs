@@ -48,8 +48,7 @@ fn faults_1_2_3_and_5_a_death_a_stop_and_ways_that_are_blocked_are_told_apart() 
             "no-ipv6",
             "family_down",
             false,
-            // "TCP works" or "TCP and UDP work": a busy machine may not have seen a datagram come back for a while.
-            &[&format!("to {} work", v4(&no_ipv6, GOSSIP)), &v6(&no_ipv6), "Neither TCP nor UDP"],
+            &[&format!("TCP and UDP to {} work.", v4(&no_ipv6, GOSSIP)), &v6(&no_ipv6), "Neither TCP nor UDP"],
         ),
     ];
     named_by("faults 1, 2, 3 and 5", &members, &wanted, &wanted);

@@ -1,6 +1,7 @@
 //! A real process on a host of its own, and what its pages say.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -83,11 +84,16 @@ impl Start {
         self
     }
 
+    /// Where it keeps its files on a host.
+    pub(crate) fn dir(&self, lab: &Lab, host: &Host) -> PathBuf {
+        lab.dir().join(format!("{}-{}", host.namespace, self.name.as_ref().unwrap_or(&self.id)))
+    }
+
     /// Starts the process on a host, and waits for nothing.
     pub(crate) fn on(&self, lab: &Lab, host: &Host) -> Member {
         let Self { role, id, join, bind, memberlist, ring, .. } = self;
         let name = self.name.as_ref().unwrap_or(id);
-        let dir = lab.dir().join(format!("{}-{name}", host.namespace));
+        let dir = self.dir(lab, host);
         std::fs::create_dir_all(&dir).unwrap();
         let (section, more) = (role.section, role.yaml);
         let mut setup = Setup::new(&dir).yaml(&format!(

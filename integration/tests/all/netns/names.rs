@@ -13,7 +13,7 @@ use super::member::{Member, Start, ids, rings_are};
 use super::verdicts::{named, named_by};
 
 /// The name server of a lab, which knows what is in one hosts file and one service.
-struct NameServer {
+pub(crate) struct NameServer {
     process: Child,
     hosts: PathBuf,
     address: IpAddr,
@@ -21,7 +21,7 @@ struct NameServer {
 
 impl NameServer {
     /// Nothing is known at first. `_gossip._tcp.lab` is the service of `seed.lab`.
-    fn on(lab: &Lab, host: &Host) -> Option<Self> {
+    pub(crate) fn on(lab: &Lab, host: &Host) -> Option<Self> {
         if Command::new("dnsmasq").arg("--version").stdout(Stdio::null()).status().is_err() {
             skip::skip("names from a real name server: dnsmasq is missing (Debian: dnsmasq-base)");
             return None;
@@ -40,7 +40,7 @@ impl NameServer {
     }
 
     /// From now on these names have these addresses, and no others do.
-    fn knows(&self, names: &[(&str, Vec<IpAddr>)]) {
+    pub(crate) fn knows(&self, names: &[(&str, Vec<IpAddr>)]) {
         let lines = names.iter().flat_map(|(name, addresses)| addresses.iter().map(move |it| format!("{it} {name}\n")));
         std::fs::write(&self.hosts, lines.collect::<String>()).unwrap();
         // It reads the file again.

@@ -2,11 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use vivace_integration::skip;
 
 use super::lab::{Lab, Stack};
 use super::member::{GOSSIP, Member, Start, active, ids, rings_are, within};
@@ -172,63 +170,4 @@ fn garbage_oversized_and_replayed_frames_are_refused_and_counted_and_change_noth
     rings_are(WHOLE, &members, &ids(&members));
     let down = |line: &String| line.contains("member is down") && !line.contains("member=c#");
     assert_eq!(members[0].node.log().into_iter().find(down), None);
-}
-
-/// Debian's libfaketime: it gives a process another wall clock.
-const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
-
-#[test]
-fn clocks_that_step_by_an_hour_and_a_long_pause_take_nobody_down_for_good() {
-    let Some(lab) = Lab::new("time") else { return };
-    if !Path::new(FAKETIME).exists() {
-        skip::skip("steps of the clock: libfaketime is missing (Debian: faketime)");
-        return;
-    }
-    let offset = lab.dir().join("offset");
-    std::fs::write(&offset, "+0").unwrap();
-    let hosts = [Stack::Dual; 4].map(|stack| lab.host(stack));
-    let join = hosts[0].endpoints(GOSSIP);
-    let faked = [
-        ("LD_PRELOAD", FAKETIME),
-        ("FAKETIME_TIMESTAMP_FILE", offset.to_str().unwrap()),
-        ("FAKETIME_NO_CACHE", "1"),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-    ];
-    let members: Vec<Member> = ["a", "b", "paused", "stepping"]
-        .iter()
-        .zip(&hosts)
-        .map(|(name, host)| {
-            let mut start = Start::new(name, &join);
-            if *name == "stepping" {
-                start.env.extend(faked.map(|(key, value)| (key.to_owned(), value.to_owned())));
-            }
-            start.on(&lab, host)
-        })
-        .collect();
-    rings_are(WHOLE, &members, &ids(&members));
-    let (paused, stepping) = (&members[2], &members[3]);
-    let hour = |member: &Member| member.ring()["now"].as_str().map(|now| now[..13].to_owned()).unwrap_or_default();
-    // The pause is longer than any deadline of the one that is paused; the others declare it down, and take it back.
-    paused.node.signal("STOP").unwrap();
-    let mut hours = vec![hour(stepping)];
-    for step in ["+3600", "-3600", "+0"] {
-        std::fs::write(&offset, step).unwrap();
-        let begun = std::time::Instant::now();
-        while begun.elapsed() < Duration::from_secs(4) {
-            for member in [&members[0], &members[1], stepping] {
-                let shown = active(&member.ring());
-                let missing = ["a", "b", "stepping"].iter().find(|id| !shown.contains(&(**id).to_owned()));
-                assert_eq!(missing, None, "as {} sees it after a step of {step}", member.id);
-            }
-            std::thread::park_timeout(Duration::from_millis(300));
-        }
-        hours.push(hour(stepping));
-    }
-    assert!(hours[1] != hours[0] && hours[2] != hours[0] && hours[1] != hours[2], "the clock stepped: {hours:?}");
-    paused.node.signal("CONT").unwrap();
-    rings_are(PROMISED, &members, &ids(&members));
-    for member in &members {
-        let false_death = |line: &String| line.contains("member is down") && !line.contains("member=paused#");
-        assert_eq!(member.node.log().into_iter().find(false_death), None, "{}", member.id);
-    }
 }

@@ -5,9 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use vivace_traceql::{Bitmap, Column, Dictionary, Field, Intrinsic, NIL_ID, Offsets, Str, Value};
 
 use super::{
-    group::{Group, bounds, text},
+    attribute::AttributeColumn,
+    children::{Child, each_child},
+    group::{Group, bounds, text, text_of},
     hits::{Hit, Hits, hit_values, hits},
-    nesting::{Nesting, Owner, prefix, value},
+    nesting::{Nesting, Owner, prefix, side_by_side, value},
     places::{Direct, Generic, Place, place},
 };
 use crate::{
@@ -46,24 +48,19 @@ impl Chosen {
             Owner::Event => group.columns.span.events.name,
             _ => group.columns.span.links.trace_id,
         };
-        let mut offsets = vec![0u32];
-        let mut spans = self.spans.iter().copied().peekable();
-        let nesting = &self.nesting;
+        let (spans, nesting) = (&self.spans, &self.nesting);
+        let max_def = group.block().shape(leaf)?.max_def;
+        let mut offsets = vec![0u32; spans.len() + 1];
         group.pages(leaf, &self.rows, |page| {
-            let (first, end) = bounds(page, nesting, Owner::Span);
-            let starts = prefix(page, (3, 3), (4, 4));
-            if starts.len() != to_usize(end - first) + 1 {
-                return Err(inconsistent());
-            }
-            while let Some(span) = spans.next_if(|span| *span < end) {
-                let at = to_usize(span.checked_sub(first).ok_or_else(inconsistent)?);
-                let last = offsets.last().copied().unwrap_or(0);
-                offsets.push(last + starts[at + 1] - starts[at]);
-            }
-            Ok(())
+            each_child(page, nesting, spans, max_def, |child| {
+                offsets[child.span + 1] += 1;
+                Ok(())
+            })
         })?;
-        if offsets.len() != self.spans.len() + 1 {
-            return Err(inconsistent());
+        let mut sum = 0;
+        for end in &mut offsets {
+            sum += *end;
+            *end = sum;
         }
         match owner {
             Owner::Event => self.events = Some(offsets),
@@ -113,23 +110,42 @@ impl Targets<'_> {
         let to = numbers.partition_point(|number| *number < end);
         let wanted = numbers[from..to].iter().zip(from..);
         let number = |index: usize| u32::try_from(index).unwrap_or(u32::MAX);
-        let Some(offsets) = self.offsets else {
-            return Ok(wanted.map(|(owner, index)| (owner - first, number(index))).collect());
-        };
-        let starts = prefix(page, (3, 3), (4, 4));
-        if starts.len() != to_usize(end - first) + 1 {
-            return Err(inconsistent());
-        }
-        let mut places = Vec::new();
-        for (span, index) in wanted {
-            let at = to_usize(span - first);
-            let children = starts[at]..starts[at + 1];
-            if children.end - children.start != offsets[index + 1] - offsets[index] {
-                return Err(inconsistent());
+        Ok(wanted.map(|(owner, index)| (owner - first, number(index))).collect())
+    }
+
+    /// As [`Self::in_page`], where these owners are side by side: their places in the page and their output rows.
+    fn gapless_in_page(
+        &self,
+        page: &Page,
+        nesting: &Nesting,
+    ) -> Option<(std::ops::Range<usize>, std::ops::Range<u32>)> {
+        let (first, end) = bounds(page, nesting, self.owner);
+        let numbers = self.numbers();
+        let from = numbers.partition_point(|number| *number < first);
+        let to = numbers.partition_point(|number| *number < end);
+        let owners = side_by_side(&numbers[from..to])?;
+        let rows = u32::try_from(from).ok()?..u32::try_from(to).ok()?;
+        Some((to_usize(owners.start - first)..to_usize(owners.end - first), rows))
+    }
+
+    /// Calls `each` with the output row of every wanted event or link in the page, in order.
+    fn children(
+        &self,
+        offsets: &Offsets,
+        page: &Page,
+        nesting: &Nesting,
+        max_def: u8,
+        mut each: impl FnMut(u32, Child) -> Result<()>,
+    ) -> Result<()> {
+        let mut next = (usize::MAX, 0);
+        each_child(page, nesting, self.numbers, max_def, |child| {
+            if next.0 != child.span {
+                next = (child.span, offsets[child.span]);
             }
-            places.extend(children.zip(offsets[index]..));
-        }
-        Ok(places)
+            let row = next.1;
+            next.1 += 1;
+            if row < offsets[child.span + 1] { each(row, child) } else { Err(inconsistent()) }
+        })
     }
 }
 
@@ -153,10 +169,19 @@ pub(super) fn load(group: &mut Group<'_>, chosen: &Chosen, field: &Field) -> Res
 /// One value for each owner.
 fn required(group: &mut Group<'_>, chosen: &Chosen, owner: Owner, leaf: usize, field: &Field) -> Result<Column> {
     let targets = chosen.targets(owner);
-    let mut items = Items::new(group, leaf, targets.len())?;
+    let mut items = Items::new(group, leaf)?;
+    let max_def = group.block().shape(leaf)?.max_def;
     group.pages(leaf, &chosen.rows, |page| {
+        if let Some(offsets) = targets.offsets {
+            return targets.children(offsets, page, &chosen.nesting, max_def, |_, child| {
+                child.values.into_iter().try_for_each(|index| items.push(&page.values, index))
+            });
+        }
+        if let Some((places, _)) = targets.gapless_in_page(page, &chosen.nesting) {
+            return items.extend(&page.values, places);
+        }
         for (place, _) in targets.in_page(page, &chosen.nesting)? {
-            items.push(page, to_usize(place))?;
+            items.push(&page.values, to_usize(place))?;
         }
         Ok(())
     })?;
@@ -177,7 +202,7 @@ fn required(group: &mut Group<'_>, chosen: &Chosen, owner: Owner, leaf: usize, f
 }
 
 /// Values of one leaf, not yet a column.
-struct Items {
+pub(super) struct Items {
     leaf: usize,
     dictionary: Option<Arc<Values>>,
     form: Form,
@@ -193,11 +218,11 @@ enum Form {
 }
 
 impl Items {
-    fn new(group: &mut Group<'_>, leaf: usize, _expected: usize) -> Result<Self> {
+    pub(super) fn new(group: &mut Group<'_>, leaf: usize) -> Result<Self> {
         Ok(Self { leaf, dictionary: group.dictionary(leaf)?, form: Form::Nothing })
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match &self.form {
             Form::Nothing => 0,
             Form::Ids(ids) => ids.len(),
@@ -208,9 +233,10 @@ impl Items {
         }
     }
 
-    fn push(&mut self, page: &Page, index: usize) -> Result<()> {
+    /// Adds one of some values, all of which are of this leaf.
+    pub(super) fn push(&mut self, values: &Values, index: usize) -> Result<()> {
         if let Form::Nothing = self.form {
-            self.form = match &page.values {
+            self.form = match values {
                 Values::Ids(_) => Form::Ids(Vec::new()),
                 Values::Bytes(_) => Form::Texts(Vec::new()),
                 Values::Ints(_) => Form::Ints(Vec::new()),
@@ -219,17 +245,17 @@ impl Items {
             };
         }
         // A chunk may fall back from its dictionary to texts written out: then all become texts.
-        if let (Form::Ids(ids), Values::Bytes(_)) = (&self.form, &page.values) {
+        if let (Form::Ids(ids), Values::Bytes(_)) = (&self.form, values) {
             let texts =
                 ids.iter().map(|id| bytes::Bytes::copy_from_slice(self.entry(*id).unwrap_or_default())).collect();
             self.form = Form::Texts(texts);
         }
         let dictionary = self.dictionary.as_deref();
-        match (&mut self.form, &page.values) {
+        match (&mut self.form, values) {
             (Form::Ids(ids), Values::Ids(values)) => ids.push(values.id(index).ok_or_else(inconsistent)?),
             (Form::Texts(texts), Values::Bytes(values)) => texts.push(values.bytes(index).ok_or_else(inconsistent)?),
             (Form::Texts(texts), Values::Ids(_)) => {
-                texts.push(bytes::Bytes::copy_from_slice(text(page, dictionary, index).ok_or_else(inconsistent)?));
+                texts.push(bytes::Bytes::copy_from_slice(text_of(values, dictionary, index).ok_or_else(inconsistent)?));
             }
             (Form::Ints(ints), Values::Ints(values)) => ints.push(values.get(index).ok_or_else(inconsistent)?),
             (Form::Doubles(all), Values::Doubles(values)) => all.push(*values.get(index).ok_or_else(inconsistent)?),
@@ -237,6 +263,42 @@ impl Items {
             _ => return Err(inconsistent()),
         }
         Ok(())
+    }
+
+    /// Adds some values that stand side by side.
+    fn extend(&mut self, values: &Values, range: std::ops::Range<usize>) -> Result<()> {
+        if range.end > values.len() {
+            return Err(inconsistent());
+        }
+        match (&mut self.form, values) {
+            (Form::Ids(ids), Values::Ids(values)) => values.extend_ids(range, ids),
+            (Form::Ints(ints), Values::Ints(values)) => values.extend(range, ints),
+            _ => {
+                let mut rest = range;
+                // The first value says which form it is.
+                if let Some(first) = rest.next() {
+                    self.push(values, first)?;
+                    match (&mut self.form, values) {
+                        (Form::Ids(ids), Values::Ids(values)) => values.extend_ids(rest, ids),
+                        (Form::Ints(ints), Values::Ints(values)) => values.extend(rest, ints),
+                        _ => rest.into_iter().try_for_each(|index| self.push(values, index))?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was added, in as little memory as it needs.
+    pub(super) fn values(self) -> Values {
+        match self.form {
+            Form::Nothing => Values::Bools(Vec::new()),
+            Form::Ids(ids) => Values::Ids(ids.into()).pack(),
+            Form::Ints(ints) => Values::Ints(ints.into()).pack(),
+            Form::Doubles(doubles) => Values::Doubles(doubles),
+            Form::Bools(bools) => Values::Bools(bools),
+            Form::Texts(texts) => Values::Bytes(texts.iter().map(|text| &text[..]).collect()),
+        }
     }
 
     fn entry(&self, id: u32) -> Option<&[u8]> {
@@ -305,9 +367,25 @@ fn attribute(
     let rows = targets.len();
     let mut taken = Bitmap::zeros(rows);
     let mut members = Vec::new();
-    let found = wanted_hits(group, chosen, &targets, generic)?;
-    if !found.list.is_empty() {
-        generic_columns(group, generic, &found, &mut taken, &mut members)?;
+    if let Some(kept) = kept_columns(group, chosen, &targets, generic)? {
+        for (leaf, column) in kept {
+            let mut items = Items::new(group, leaf)?;
+            let mut ranges: Vec<(u32, u32)> = Vec::new();
+            for (number, row) in targets.numbers().iter().zip(0u32..) {
+                for attribute in column.of_owners(*number..number.saturating_add(1)) {
+                    let values = column.values_of(attribute..attribute + 1);
+                    ranges.push((row, u32::try_from(values.len()).unwrap_or(u32::MAX)));
+                    taken.set(to_usize(row), true);
+                    values.into_iter().try_for_each(|index| items.push(column.values(), index))?;
+                }
+            }
+            members.extend(scattered(items.column(group)?, &ranges, rows));
+        }
+    } else {
+        let found = wanted_hits(group, chosen, &targets, generic)?;
+        if !found.list.is_empty() {
+            generic_columns(group, generic, &found, &mut taken, &mut members)?;
+        }
     }
     if let Some(direct) = direct
         && (direct.required || !group.is_empty(direct.leaf)?)
@@ -321,6 +399,40 @@ fn attribute(
     })
 }
 
+/// Typed columns of an attribute, each with the leaf that its values are of.
+type ByType = Vec<(usize, Arc<AttributeColumn>)>;
+
+/// The attribute as columns by type, where it is at hand as such and nobody has it twice or without a value.
+fn kept_columns(
+    group: &mut Group<'_>,
+    chosen: &Chosen,
+    targets: &Targets<'_>,
+    generic: &Generic,
+) -> Result<Option<ByType>> {
+    if targets.offsets.is_some() {
+        return Ok(None);
+    }
+    let leaves = &generic.leaves;
+    let mut kept = Vec::new();
+    let mut with_value = 0;
+    for leaf in [leaves.value, leaves.value_int, leaves.value_double, leaves.value_bool] {
+        if group.is_empty(leaf)? {
+            continue;
+        }
+        let column = group.attribute(&chosen.nesting, targets.owner, generic, leaf, &chosen.rows)?;
+        let Some(column) = column.filter(|column| column.is_unique()) else { return Ok(None) };
+        with_value += column.len();
+        let all = with_value == column.keyed();
+        if column.len() > 0 {
+            kept.push((leaf, column));
+        }
+        if all {
+            return Ok(Some(kept));
+        }
+    }
+    Ok(None)
+}
+
 /// The first attribute with the key for each target; the owner of a hit becomes its output row.
 fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, generic: &Generic) -> Result<Hits> {
     let mut found = Hits::default();
@@ -329,7 +441,7 @@ fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, ge
     {
         return Ok(found);
     }
-    if targets.offsets.is_none() {
+    let Some(offsets) = targets.offsets else {
         let numbers = targets.numbers();
         let mut next = 0;
         let all = hits(group, &chosen.nesting, targets.owner, generic, &chosen.rows)?;
@@ -344,32 +456,20 @@ fn wanted_hits(group: &mut Group<'_>, chosen: &Chosen, targets: &Targets<'_>, ge
             }
         }
         return Ok(found);
-    }
-    // Attributes of events and links: the owner is found within the page, from the levels of the key column.
+    };
     let leaf = generic.leaves.key;
     let dictionary = group.dictionary(leaf)?;
-    let unit = value(group.block().shape(leaf)?.max_def);
+    let max_def = group.block().shape(leaf)?.max_def;
     group.pages(leaf, &chosen.rows, |page| {
-        let children = prefix(page, (4, 4), unit);
-        let row_starts = prefix(page, (0, 0), unit);
-        let mut row = 0;
-        for (child, out) in targets.in_page(page, &chosen.nesting)? {
-            let attributes = children.get(to_usize(child)).zip(children.get(to_usize(child) + 1));
-            let (start, end) = attributes.ok_or_else(inconsistent)?;
-            for place in *start..*end {
-                if text(page, dictionary.as_deref(), to_usize(place)) != Some(&generic.name) {
-                    continue;
-                }
-                while row + 2 < row_starts.len() && row_starts[row + 1] <= place {
-                    row += 1;
-                }
-                let number = page.first_row + u32::try_from(row).unwrap_or(u32::MAX);
+        targets.children(offsets, page, &chosen.nesting, max_def, |owner, child| {
+            let is_key = |place: &usize| text(page, dictionary.as_deref(), *place) == Some(&generic.name);
+            if let Some(place) = child.values.clone().find(is_key) {
+                let nth = u32::try_from(place - child.before_row).unwrap_or(u32::MAX);
                 // Without the pages of keys nobody looks at the entry.
-                found.list.push(Hit { row: number, nth: place - row_starts[row], owner: out, entry: 0 });
-                break;
+                found.list.push(Hit { row: child.row, nth, owner, entry: 0 });
             }
-        }
-        Ok(())
+            Ok(())
+        })
     })?;
     Ok(found)
 }
@@ -389,7 +489,7 @@ fn generic_columns(
         if open == 0 || group.is_empty(leaf)? {
             continue;
         }
-        let mut items = Items::new(group, leaf, found.list.len())?;
+        let mut items = Items::new(group, leaf)?;
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         let mut failed = None;
         hit_values(group, leaf, generic.level, found, |page, hit, range| {
@@ -399,7 +499,7 @@ fn generic_columns(
             }
             let count = u32::try_from(range.len()).unwrap_or(u32::MAX);
             ranges.push((row, count));
-            if let Err(error) = range.into_iter().try_for_each(|index| items.push(page, index)) {
+            if let Err(error) = range.into_iter().try_for_each(|index| items.push(&page.values, index)) {
                 failed.get_or_insert(error);
             }
         })?;
@@ -496,14 +596,33 @@ fn direct_column(
     taken: &Bitmap,
 ) -> Result<Option<Column>> {
     let leaf = direct.leaf;
-    let mut items = Items::new(group, leaf, targets.len())?;
+    let mut items = Items::new(group, leaf)?;
     let dictionary = group.dictionary(leaf)?;
-    let unit = value(group.block().shape(leaf)?.max_def);
-    let level = targets.owner.level();
+    let max_def = group.block().shape(leaf)?.max_def;
+    let (unit, level) = (value(max_def), targets.owner.level());
+    let never_empty = direct.required
+        && !taken.any()
+        && matches!(dictionary.as_deref(), Some(Values::Bytes(entries)) if !entries.iter().any(<[u8]>::is_empty));
     let mut ranges: Vec<(u32, u32)> = Vec::new();
     group.pages(leaf, &chosen.rows, |page| {
         if page.values.len() == 0 {
             return Ok(());
+        }
+        if let Some(offsets) = targets.offsets {
+            return targets.children(offsets, page, &chosen.nesting, max_def, |row, child| {
+                if !taken.get(to_usize(row)) && !child.values.is_empty() {
+                    ranges.push((row, u32::try_from(child.values.len()).unwrap_or(u32::MAX)));
+                    child.values.into_iter().try_for_each(|index| items.push(&page.values, index))?;
+                }
+                Ok(())
+            });
+        }
+        if never_empty
+            && matches!(page.values, Values::Ids(_))
+            && let Some((places, rows)) = targets.gapless_in_page(page, &chosen.nesting)
+        {
+            ranges.extend(rows.map(|row| (row, 1)));
+            return items.extend(&page.values, places);
         }
         // A required column has as many values as owners, so its levels say nothing more.
         let starts = if direct.required { Arc::default() } else { prefix(page, (level, level), unit) };
@@ -524,7 +643,7 @@ fn direct_column(
             }
             ranges.push((row, u32::try_from(values.len()).unwrap_or(u32::MAX)));
             for index in values {
-                items.push(page, index)?;
+                items.push(&page.values, index)?;
             }
         }
         Ok(())

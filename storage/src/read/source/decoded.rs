@@ -15,7 +15,10 @@ use std::{
 use moka::sync::Cache;
 use vivace_traceql::Dictionary;
 
-use super::nesting::Nesting;
+use super::{
+    attribute::AttributeColumn,
+    nesting::{Nesting, Owner},
+};
 use crate::read::{page::Page, values::Values};
 
 /// What an entry costs beside its content.
@@ -36,6 +39,18 @@ enum Slot {
     Dictionary,
     Texts,
     Nesting,
+    /// An attribute by the id of its key.
+    Attribute(Owner, u32),
+}
+
+/// What is known of an attribute.
+#[derive(Clone)]
+pub(super) enum Attribute {
+    /// A query asked for it, nothing more.
+    Asked,
+    /// As a column it is too large to be kept.
+    TooLarge,
+    Column(Arc<AttributeColumn>),
 }
 
 #[derive(Clone)]
@@ -45,6 +60,7 @@ enum Part {
     Dictionary(Option<Arc<Values>>),
     Texts(Arc<Dictionary>),
     Nesting(Arc<Nesting>),
+    Attribute(Attribute),
 }
 
 impl Part {
@@ -54,6 +70,8 @@ impl Part {
             Self::Dictionary(values) => values.as_ref().map_or(0, |values| values.memory()),
             Self::Texts(texts) => texts.memory(),
             Self::Nesting(nesting) => nesting.memory(),
+            Self::Attribute(Attribute::Column(column)) => column.memory(),
+            Self::Attribute(Attribute::Asked | Attribute::TooLarge) => 0,
         };
         u32::try_from(bytes + ENTRY_BYTES).unwrap_or(u32::MAX)
     }
@@ -79,6 +97,7 @@ impl Decoded {
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         let parts = Cache::builder().max_capacity(max_bytes as u64).weigher(|_, part: &Part| part.memory());
+        let parts = parts.support_invalidation_closures();
         let parts = parts.build_with_hasher(foldhash::fast::RandomState::default());
         Self(Arc::new(Kept { parts, opened: AtomicU64::new(0) }))
     }
@@ -101,17 +120,31 @@ impl Decoded {
         self.0.parts.weighted_size()
     }
 
+    /// Does at once what otherwise happens in the course of later calls.
+    #[cfg(test)]
+    pub(crate) fn settle(&self) {
+        (0..16).for_each(|_| self.0.parts.run_pending_tasks());
+    }
+
     /// The place of a block that is opened now.
     pub(crate) fn of_block(&self) -> BlockParts {
         BlockParts { block: self.0.opened.fetch_add(1, Ordering::Relaxed), decoded: self.clone() }
     }
 }
 
-/// The parts of one open block.
-#[derive(Debug, Clone)]
+/// The parts of one open block, which go with it.
+#[derive(Debug)]
 pub(crate) struct BlockParts {
     block: u64,
     decoded: Decoded,
+}
+
+impl Drop for BlockParts {
+    fn drop(&mut self) {
+        let block = self.block;
+        let forgotten = self.decoded.0.parts.invalidate_entries_if(move |key, _| key.block == block);
+        forgotten.expect("the store was built to take such closures");
+    }
 }
 
 impl BlockParts {
@@ -132,6 +165,24 @@ impl BlockParts {
 
     pub(super) fn keep_page(&self, group: usize, leaf: usize, number: usize, page: &Arc<Page>) {
         self.put(group, leaf, Slot::Page(number), Part::Page(Arc::clone(page)));
+    }
+
+    /// Pages are of less use from now on.
+    pub(super) fn forget_pages(&self, group: usize, leaf: usize, count: usize) {
+        for number in 0..count {
+            self.decoded.0.parts.invalidate(&Key { block: self.block, group, leaf, part: Slot::Page(number) });
+        }
+    }
+
+    pub(super) fn attribute(&self, group: usize, leaf: usize, owner: Owner, key: u32) -> Option<Attribute> {
+        match self.get(group, leaf, Slot::Attribute(owner, key))? {
+            Part::Attribute(attribute) => Some(attribute),
+            _ => None,
+        }
+    }
+
+    pub(super) fn keep_attribute(&self, group: usize, leaf: usize, owner: Owner, key: u32, attribute: Attribute) {
+        self.put(group, leaf, Slot::Attribute(owner, key), Part::Attribute(attribute));
     }
 
     /// The dictionary of a column, `Some(None)` when it is known to have none.

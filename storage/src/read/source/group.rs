@@ -5,11 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use vivace_traceql::Dictionary;
+use vivace_traceql::{Bitmap, Condition, Dictionary};
 
 use super::{
-    decoded::BlockParts,
+    attribute::AttributeColumn,
+    decoded::{Attribute, BlockParts},
+    hits::key_id,
     nesting::{Builder, Nesting, Owner},
+    places::Generic,
+    verdict::is_coded,
 };
 use crate::{
     read::{
@@ -58,13 +62,32 @@ pub(super) struct Group<'a> {
     leaves: HashMap<usize, LeafState<'a>>,
     nesting: Option<Arc<Nesting>>,
     cached: usize,
+    /// The entries of dictionaries that pass a condition, by column.
+    passing: Vec<(usize, Condition, Option<Arc<Bitmap>>)>,
+    /// Attributes that this query has asked for, by owner and id of the key, and those that it has as columns.
+    asked: Vec<(Owner, u32)>,
+    attributes: Vec<((usize, Owner, u32), Arc<AttributeColumn>)>,
+    /// Whether pages are kept for a second look.
+    keeps: bool,
 }
 
 impl<'a> Group<'a> {
     pub(super) fn open(block: &'a OpenBlock, number: usize) -> Result<Self> {
         let rows = block.row_group(number)?.rows;
         let columns = block.schema().columns();
-        Ok(Self { block, columns, number, rows, leaves: HashMap::new(), nesting: None, cached: 0 })
+        Ok(Self {
+            block,
+            columns,
+            number,
+            rows,
+            leaves: HashMap::new(),
+            nesting: None,
+            cached: 0,
+            passing: Vec::new(),
+            asked: Vec::new(),
+            attributes: Vec::new(),
+            keeps: true,
+        })
     }
 
     pub(super) fn block(&self) -> &'a OpenBlock {
@@ -125,6 +148,73 @@ impl<'a> Group<'a> {
         }
         let dictionary = reader.dictionary()?;
         Ok(dictionary.filter(|dictionary| matches!(**dictionary, Values::Bytes(_))))
+    }
+
+    /// The entries of the column's dictionary that satisfy a condition on texts, found once for a query. None when there is no
+    /// dictionary, or when entries have to be looked at one by one: then it may be better to look at few.
+    pub(super) fn passing(&mut self, leaf: usize, condition: &Condition) -> Result<Option<Arc<Bitmap>>> {
+        if is_coded(condition) {
+            return Ok(None);
+        }
+        if let Some((_, _, found)) = self.passing.iter().find(|(of, known, _)| *of == leaf && known == condition) {
+            return Ok(found.clone());
+        }
+        let found = match self.dictionary(leaf)?.as_deref() {
+            Some(Values::Bytes(entries)) => entries.matching(condition).map(Arc::new),
+            _ => None,
+        };
+        self.passing.push((leaf, condition.clone(), found.clone()));
+        Ok(found)
+    }
+
+    /// An attribute in a column of its own with the values of one type, where that is at hand, or worth making: when an earlier
+    /// query has asked for the attribute, and this one would read most of the lists anyway.
+    pub(super) fn attribute(
+        &mut self,
+        nesting: &Arc<Nesting>,
+        owner: Owner,
+        generic: &Generic,
+        leaf: usize,
+        rows: &RowSet,
+    ) -> Result<Option<Arc<AttributeColumn>>> {
+        let Some(parts) = self.parts() else { return Ok(None) };
+        let (number, keys) = (self.number, generic.leaves.key);
+        let Some(key) = key_id(self.dictionary(keys)?.as_deref(), &generic.name) else { return Ok(None) };
+        let place = (leaf, owner, key);
+        if let Some((_, column)) = self.attributes.iter().find(|(known, _)| *known == place) {
+            return Ok(Some(column.clone()));
+        }
+        match parts.attribute(number, leaf, owner, key) {
+            Some(Attribute::Column(column)) => {
+                self.attributes.push((place, column.clone()));
+                return Ok(Some(column));
+            }
+            Some(Attribute::TooLarge) => return Ok(None),
+            Some(Attribute::Asked) | None => {}
+        }
+        let reader = &self.leaf(keys)?.reader;
+        let pages = reader.page_count();
+        let worth = reader.page_numbers(rows).is_some_and(|wanted| wanted.len() * 2 > pages);
+        if !worth || self.asked.contains(&(owner, key)) {
+            return Ok(None);
+        }
+        if parts.attribute(number, keys, owner, key).is_none() {
+            parts.keep_attribute(number, keys, owner, key, Attribute::Asked);
+            self.asked.push((owner, key));
+            return Ok(None);
+        }
+        self.keeps = false;
+        let column = AttributeColumn::read(self, nesting, owner, generic, leaf);
+        self.keeps = true;
+        let column = column?.map(Arc::new);
+        for leaf in [keys, leaf] {
+            let pages = self.leaf(leaf)?.reader.page_count();
+            parts.forget_pages(number, leaf, pages);
+        }
+        let known = column.clone().map_or(Attribute::TooLarge, Attribute::Column);
+        parts.keep_attribute(number, leaf, owner, key, known);
+        self.attributes.extend(column.clone().map(|column| (place, column)));
+        Ok(column)
     }
 
     /// The whole dictionary in the form of the query engine, made once.
@@ -197,10 +287,12 @@ impl<'a> Group<'a> {
                         page.pack(self.is_plain(leaf));
                     }
                     let page = Arc::new(page);
-                    if let Some(parts) = parts {
-                        parts.keep_page(group, leaf, number, &page);
+                    if self.keeps {
+                        if let Some(parts) = parts {
+                            parts.keep_page(group, leaf, number, &page);
+                        }
+                        self.keep(leaf, number, &page)?;
                     }
-                    self.keep(leaf, number, &page)?;
                     page
                 }
             };
@@ -308,7 +400,12 @@ impl<'a> Group<'a> {
 
 /// The text of a value of a byte-string page.
 pub(super) fn text<'p>(page: &'p Page, dictionary: Option<&'p Values>, index: usize) -> Option<&'p [u8]> {
-    match (&page.values, dictionary) {
+    text_of(&page.values, dictionary, index)
+}
+
+/// The text of one of some byte strings.
+pub(super) fn text_of<'p>(values: &'p Values, dictionary: Option<&'p Values>, index: usize) -> Option<&'p [u8]> {
+    match (values, dictionary) {
         (Values::Bytes(values), _) => values.get(index),
         (Values::Ids(ids), Some(Values::Bytes(entries))) => ids.id(index).and_then(|id| entries.get(to_usize(id))),
         _ => None,

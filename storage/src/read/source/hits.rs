@@ -36,8 +36,8 @@ pub(super) struct Hits {
     pub(super) pages: Vec<(u32, u32, usize)>,
 }
 
-/// The ids of the entries that are this key, none when the dictionary does not have it.
-fn key_id(dictionary: Option<&Values>, name: &[u8]) -> Option<u32> {
+/// The id of the entry that is this key, none when the dictionary does not have it.
+pub(super) fn key_id(dictionary: Option<&Values>, name: &[u8]) -> Option<u32> {
     let Some(Values::Bytes(entries)) = dictionary else { return None };
     (0u32..).zip(entries.iter()).find(|(_, key)| *key == name).map(|(id, _)| id)
 }
@@ -169,8 +169,14 @@ pub(super) fn hit_values(
         // With as many entries as the page of keys of the same rows, every attribute has exactly one: no array among them.
         if hits.pages.binary_search(&(page.first_row, end_row, page.len)).is_ok() {
             let (mut entry, mut value) = (0, 0);
+            let jumps = (until - next) * 4 < page.rows();
             while next < until {
                 let at = to_usize(list[next].entry);
+                if jumps {
+                    let row = list[next].row;
+                    let place = span_of(page, &(row..row + 1), max_def);
+                    (entry, value) = (place.entries.start, place.values.start);
+                }
                 value += page::count(page.def.get(entry..at).unwrap_or_default(), max_def);
                 entry = at;
                 if page.def.get(at) == Some(&max_def) {
@@ -223,17 +229,11 @@ impl<'p> AttributeWalk<'p> {
     }
 
     fn go_to_row(&mut self, row: u32) -> Option<()> {
-        let rep = &self.page.rep;
-        let from = self.entry;
-        // Standing at the start of the row, its own first entry does not count.
-        let at_start = self.passed == 0;
-        let mut entry = if at_start { from + 1 } else { from };
-        for _ in self.row..row {
-            entry += rep.get(entry..)?.iter().position(|rep| *rep == 0)? + 1;
+        if to_usize(row.checked_sub(self.page.first_row)?) >= self.page.rows() {
+            return None;
         }
-        self.entry = entry - 1;
-        let behind = self.page.def.get(from..self.entry)?;
-        self.value += behind.iter().filter(|def| **def == self.max_def).count();
+        let place = span_of(self.page, &(row..row + 1), self.max_def);
+        (self.entry, self.value) = (place.entries.start, place.values.start);
         (self.row, self.passed) = (row, 0);
         Some(())
     }

@@ -10,7 +10,7 @@ use crate::read::{
 };
 
 /// Levels of the data model that own values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     Row,
     Resource,
@@ -152,6 +152,17 @@ impl Nesting {
     pub(super) fn owners(&self, owner: Owner, spans: &[u32]) -> (Vec<u32>, Vec<u32>) {
         let Some(starts) = self.starts(owner) else { return (spans.to_vec(), (0..len(spans)).collect()) };
         let (mut owners, mut places) = (Vec::new(), Vec::with_capacity(spans.len()));
+        if let Some(all) = side_by_side(spans) {
+            let (mut span, mut number) = (all.start, 0);
+            while span < all.end {
+                number = last_upto(starts, number, span);
+                let end = starts.get(number + 1).map_or(all.end, |end| (*end).min(all.end));
+                places.resize(places.len() + to_usize(end - span), len(&owners));
+                owners.push(u32::try_from(number).unwrap_or(u32::MAX));
+                span = end;
+            }
+            return (owners, places);
+        }
         let (mut number, mut end) = (0, 0);
         for span in spans {
             if owners.is_empty() || *span >= end {
@@ -162,6 +173,11 @@ impl Nesting {
             places.push(len(&owners) - 1);
         }
         (owners, places)
+    }
+
+    /// The row of a span, which is at or after the row `from`.
+    pub(super) fn row_of(&self, span: u32, from: u32) -> u32 {
+        u32::try_from(last_upto(&self.row_spans, to_usize(from), span)).unwrap_or(u32::MAX)
     }
 
     /// First span of each owner, none where a span is its own owner.
@@ -177,9 +193,23 @@ impl Nesting {
     /// The rows of `spans` (ascending).
     pub(super) fn rows(&self, spans: &[u32]) -> RowSet {
         let mut rows = RowSet::default();
-        self.owners(Owner::Row, spans).0.into_iter().for_each(|row| rows.push(row));
+        let gapless = side_by_side(spans).is_some();
+        let (mut at, mut row) = (0, 0);
+        while let Some(span) = spans.get(at) {
+            row = last_upto(&self.row_spans, row, *span);
+            let end = self.row_spans.get(row + 1).copied().unwrap_or(u32::MAX);
+            rows.push(u32::try_from(row).unwrap_or(u32::MAX));
+            at +=
+                if gapless { to_usize(end - span) } else { spans[at..].iter().take_while(|span| **span < end).count() };
+        }
         rows
     }
+}
+
+/// The range of spans that follow each other without gaps; none for others.
+pub(super) fn side_by_side(spans: &[u32]) -> Option<Range<u32>> {
+    let all = *spans.first()?..spans.last()?.checked_add(1)?;
+    (all.len() == spans.len()).then_some(all)
 }
 
 /// The last index at or after `from` whose start is at most `place`. Looks near by first, since callers go forward.

@@ -14,7 +14,7 @@ use super::{
     hits::{hit_values, hits},
     nesting::{Nesting, Owner},
     places::{Generic, Place, place},
-    verdict::Verdicts,
+    verdict::{Verdicts, is_coded},
 };
 use crate::read::{
     cells::lossy,
@@ -168,23 +168,14 @@ fn may_match(group: &mut Group<'_>, condition: &Condition) -> Result<bool> {
 
 fn column_may(group: &mut Group<'_>, condition: &Condition, leaf: usize) -> Result<bool> {
     // Codes and ids are compared in their own way; only texts and numbers are decided here.
-    let coded = matches!(
-        condition.field,
-        Field::Intrinsic(
-            Intrinsic::Status
-                | Intrinsic::Kind
-                | Intrinsic::SpanId
-                | Intrinsic::ParentId
-                | Intrinsic::TraceId
-                | Intrinsic::LinkTraceId
-                | Intrinsic::LinkSpanId
-        )
-    );
-    if coded {
+    if is_coded(condition) {
         return Ok(true);
     }
     if let Some((low, high)) = group.int_bounds(leaf)? {
         return Ok(condition.may_match_ints(low, high));
+    }
+    if let Some(passing) = group.passing(leaf, condition)? {
+        return Ok(passing.any());
     }
     Ok(match group.dictionary(leaf)?.as_deref() {
         Some(Values::Bytes(entries)) => entries.iter().any(|entry| condition.matches_str(&lossy(entry))),
@@ -286,7 +277,7 @@ fn required(
     found: &mut Bitmap,
 ) -> Result<()> {
     let dictionary = group.dictionary(leaf)?;
-    let mut verdicts = Verdicts::new(condition);
+    let mut verdicts = Verdicts::new(condition, group.passing(leaf, condition)?);
     let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
         let (first, end) = bounds(page, nesting, owner);
@@ -296,7 +287,7 @@ fn required(
         for run in runs(page, rows, few) {
             let start = nesting.first(owner, run.start);
             let values = to_usize(start - first)..to_usize(nesting.first(owner, run.end) - first);
-            let passes = verdicts.some(page, values, dictionary.as_deref());
+            let passes = verdicts.some(&page.values, values, dictionary.as_deref());
             if owner == Owner::Span {
                 found.or_at(to_usize(start), &passes);
             } else {
@@ -338,14 +329,14 @@ fn service(
     found: &mut Bitmap,
 ) -> Result<()> {
     let dictionary = group.dictionary(leaf)?;
-    let mut verdicts = Verdicts::new(condition);
+    let mut verdicts = Verdicts::new(condition, group.passing(leaf, condition)?);
     let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
         let (first, _) = bounds(page, nesting, Owner::Resource);
         for run in runs(page, rows, few) {
             let start = nesting.first(Owner::Resource, run.start);
             let values = to_usize(start - first)..to_usize(nesting.first(Owner::Resource, run.end) - first);
-            for index in ones(&verdicts.some(page, values, dictionary.as_deref())) {
+            for index in ones(&verdicts.some(&page.values, values, dictionary.as_deref())) {
                 let at = start + index;
                 if text(page, dictionary.as_deref(), to_usize(at - first)).is_some_and(|text| !text.is_empty()) {
                     expand(nesting, Owner::Resource, at, found);
@@ -369,13 +360,13 @@ fn repeated(
     let dictionary = group.dictionary(leaf)?;
     let max_def = group.block().shape(leaf)?.max_def;
     let level = owner.level();
-    let mut verdicts = Verdicts::new(condition);
+    let mut verdicts = Verdicts::new(condition, group.passing(leaf, condition)?);
     let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
         for run in runs(page, rows, few) {
             let (entries, passes) = if few {
                 let span = span_of(page, &run, max_def);
-                (span.entries, verdicts.some(page, span.values, dictionary.as_deref()))
+                (span.entries, verdicts.some(&page.values, span.values, dictionary.as_deref()))
             } else {
                 (0..page.len, verdicts.page(page, dictionary.as_deref()))
             };
@@ -420,10 +411,21 @@ fn attribute(
             return Ok(());
         }
     };
-    // Values first: where none passes, whatever its key is, the keys need not be read.
     let dictionary = group.dictionary(leaf)?;
+    if let Some(column) = group.attribute(nesting, owner, generic, leaf, rows)? {
+        let mut verdicts = Verdicts::new(condition, group.passing(leaf, condition)?);
+        let all = 0..group.rows;
+        let runs = if few(rows, group.rows) { rows.ranges() } else { std::slice::from_ref(&all) };
+        for run in runs {
+            let owners = nesting.first(owner, run.start)..nesting.first(owner, run.end);
+            column
+                .passing(owners, &mut verdicts, dictionary.as_deref(), |number| expand(nesting, owner, number, found));
+        }
+        return Ok(());
+    }
+    // Values first: where none passes, whatever its key is, the keys need not be read.
     let max_def = group.block().shape(leaf)?.max_def;
-    let mut verdicts = Verdicts::new(condition);
+    let mut verdicts = Verdicts::new(condition, group.passing(leaf, condition)?);
     let mut passing: BTreeMap<u32, Bitmap> = BTreeMap::new();
     let mut left = RowSet::default();
     let few = few(rows, group.rows);
@@ -432,7 +434,7 @@ fn attribute(
             let mut all = Bitmap::zeros(page.values.len());
             for run in runs(page, rows, few) {
                 let values = span_of(page, &run, max_def).values;
-                let passes = verdicts.some(page, values.clone(), dictionary.as_deref());
+                let passes = verdicts.some(&page.values, values.clone(), dictionary.as_deref());
                 if passes.any() {
                     left.push_range(run);
                     all.or_at(values.start, &passes);

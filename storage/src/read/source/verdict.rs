@@ -1,6 +1,6 @@
 //! Which values of a page pass a condition: once for each dictionary entry, by range for integers, one by one for the rest.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use vivace_traceql::{Bitmap, CompareOp, Condition, Field, Intrinsic, Kind, Status, Test, Type, Value};
 
@@ -12,7 +12,9 @@ use crate::{
 /// Remembers the verdict on each dictionary entry.
 pub(super) struct Verdicts<'c> {
     condition: &'c Condition,
-    /// By entry: 0 not looked at, 1 fails, 2 passes.
+    /// The entries that pass, where all were judged at once.
+    passing: Option<Arc<Bitmap>>,
+    /// By entry otherwise: 0 not looked at, 1 fails, 2 passes.
     entries: Vec<u8>,
     ints: Ints,
 }
@@ -52,25 +54,34 @@ impl Ints {
 }
 
 impl<'c> Verdicts<'c> {
-    pub(super) fn new(condition: &'c Condition) -> Self {
-        Self { condition, entries: Vec::new(), ints: Ints::of(condition) }
+    /// `passing` are the entries of the column's dictionary that pass, if all were judged.
+    pub(super) fn new(condition: &'c Condition, passing: Option<Arc<Bitmap>>) -> Self {
+        Self { condition, passing, entries: Vec::new(), ints: Ints::of(condition) }
     }
 
     /// Whether each value of the page passes.
     pub(super) fn page(&mut self, page: &Page, dictionary: Option<&Values>) -> Bitmap {
-        self.some(page, 0..page.values.len(), dictionary)
+        self.some(&page.values, 0..page.values.len(), dictionary)
     }
 
-    /// Whether each value of `range` passes; what lies past the page's last value is left out.
-    pub(super) fn some(&mut self, page: &Page, range: Range<usize>, dictionary: Option<&Values>) -> Bitmap {
+    /// Whether each value of `range` passes; what lies past the last value is left out.
+    pub(super) fn some(&mut self, values: &Values, range: Range<usize>, dictionary: Option<&Values>) -> Bitmap {
         let condition = self.condition;
-        let end = range.end.min(page.values.len());
+        let end = range.end.min(values.len());
         let range = range.start.min(end)..end;
-        match &page.values {
-            Values::Bytes(values) => Bitmap::from_fn(range.len(), |at| {
-                values.get(range.start + at).is_some_and(|value| passes_text(condition, value))
-            }),
+        match values {
+            Values::Bytes(values) => {
+                let all = range.len() == values.len() && !is_coded(condition);
+                all.then(|| values.matching(condition)).flatten().unwrap_or_else(|| {
+                    Bitmap::from_fn(range.len(), |at| {
+                        values.get(range.start + at).is_some_and(|value| passes_text(condition, value))
+                    })
+                })
+            }
             Values::Ids(ids) => {
+                if let Some(passing) = &self.passing {
+                    return ids.test(range, |id| usize::try_from(id).is_ok_and(|id| passing.get(id)));
+                }
                 let Some(Values::Bytes(entries)) = dictionary else { return Bitmap::ones(range.len()) };
                 self.entries.resize(entries.len(), 0);
                 let known = &mut self.entries;
@@ -95,6 +106,22 @@ impl<'c> Verdicts<'c> {
             Values::Bools(bools) => Bitmap::from_slice(&bools[range], |value| condition.matches(&Value::Bool(*value))),
         }
     }
+}
+
+/// Whether stored bytes and numbers are not what the condition compares, but something that is made of them.
+pub(super) fn is_coded(condition: &Condition) -> bool {
+    matches!(
+        condition.field,
+        Field::Intrinsic(
+            Intrinsic::Status
+                | Intrinsic::Kind
+                | Intrinsic::SpanId
+                | Intrinsic::ParentId
+                | Intrinsic::TraceId
+                | Intrinsic::LinkTraceId
+                | Intrinsic::LinkSpanId
+        )
+    )
 }
 
 fn passes_text(condition: &Condition, text: &[u8]) -> bool {

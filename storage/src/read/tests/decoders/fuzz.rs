@@ -168,9 +168,10 @@ fn any_run_length_data_is_refused_or_gives_what_was_asked_for() {
         }
         match rle::ids(data, usize::from(*max) + 1, count) {
             Ok(ids) => {
-                assert!(ids.len() == count && ids.iter().all(|id| *id <= u32::from(*max)));
+                assert!(ids.len() == count && ids.iter().all(|id| (0..=i64::from(*max)).contains(&id)));
                 if let Some(&width) = data.first().filter(|_| count > 0) {
-                    let again = [&[width], &as_runs(&ids, width)[..]].concat();
+                    let wide: Vec<u32> = (0..count).filter_map(|index| ids.id(index)).collect();
+                    let again = [&[width], &as_runs(&wide, width)[..]].concat();
                     assert_eq!(rle::ids(&again, usize::from(*max) + 1, count).ok(), Some(ids));
                 }
                 note('i', None);

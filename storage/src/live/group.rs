@@ -1,0 +1,204 @@
+//! Live traces in groups that do not change, so that queries share what was found out about them.
+//!
+//! What is known of a group grows with its use: when its traces are, after the first query; and once its traces have been walked so
+//! often that encoding them would have cost as much, its columns, as a block in memory. A group that nobody asks costs nothing, one
+//! that is asked again and again no more than twice the least.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use bytes::{Bytes, BytesMut};
+use uuid::Uuid;
+use vivace_protocol::TraceId;
+
+use super::{LiveTrace, trace::Bounds};
+use crate::{BlockSpec, BlockWriter, Decoded, DedicatedColumns, MemoryBlock, OpenBlock, ReadError, WriteError};
+
+/// A span costs so many times more to encode than to walk.
+const ENCODING_COST: u64 = 8;
+/// Smaller groups are walked as quickly as columns are found.
+const LEAST_ENCODED_BYTES: u64 = 1 << 20;
+/// A group is one row group of its block, whatever its size.
+const ROW_GROUP_BYTES: u64 = 512 << 20;
+
+/// Traces of one tenant, each id once.
+#[derive(Debug)]
+pub struct LiveGroup {
+    /// By ascending id.
+    traces: Box<[Arc<LiveTrace>]>,
+    bytes: u64,
+    bounds: OnceLock<Box<[Bounds]>>,
+    /// Bytes that queries have walked.
+    walked: AtomicU64,
+    /// Somebody encodes it, has encoded it, or has found that it cannot be.
+    claimed: AtomicBool,
+    block: OnceLock<Arc<OpenBlock>>,
+}
+
+impl LiveGroup {
+    /// In any order; of traces with the same id one stays.
+    #[must_use]
+    pub fn new(mut traces: Vec<Arc<LiveTrace>>) -> Self {
+        traces.sort_by_key(|trace| trace.id());
+        traces.dedup_by_key(|trace| trace.id());
+        Self {
+            bytes: traces.iter().map(|trace| trace.bytes()).sum(),
+            traces: traces.into(),
+            bounds: OnceLock::new(),
+            walked: AtomicU64::new(0),
+            claimed: AtomicBool::new(false),
+            block: OnceLock::new(),
+        }
+    }
+
+    /// Number of traces.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.traces.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.traces.is_empty()
+    }
+
+    /// Bytes of all slices.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The traces by ascending id.
+    #[must_use]
+    pub fn traces(&self) -> &[Arc<LiveTrace>] {
+        &self.traces
+    }
+
+    /// Where a trace stands, if it is here.
+    #[must_use]
+    pub fn position(&self, id: &TraceId) -> Option<u32> {
+        let at = self.traces.binary_search_by(|trace| trace.id().cmp(id)).ok()?;
+        u32::try_from(at).ok()
+    }
+
+    /// When its traces are; computes the first time.
+    pub(super) fn bounds(&self) -> &[Bounds] {
+        self.bounds.get_or_init(|| self.traces.iter().map(|trace| trace.bounds()).collect())
+    }
+
+    pub(super) fn is_measured(&self) -> bool {
+        self.bounds.get().is_some()
+    }
+
+    pub(super) fn walked(&self, bytes: u64) {
+        self.walked.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn block(&self) -> Option<&Arc<OpenBlock>> {
+        self.block.get()
+    }
+
+    /// Whether its columns are there.
+    #[must_use]
+    pub fn is_encoded(&self) -> bool {
+        self.block.get().is_some()
+    }
+
+    /// Whether it is to be encoded now; true for one caller only.
+    #[must_use]
+    pub fn claim(&self) -> bool {
+        self.bytes >= LEAST_ENCODED_BYTES
+            && self.walked.load(Ordering::Relaxed) / ENCODING_COST >= self.bytes
+            && !self.claimed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Takes a claim back: it could not be begun.
+    pub fn release(&self) {
+        self.claimed.store(false, Ordering::Relaxed);
+    }
+
+    /// Encodes it, for queries that begin later. What no row can hold as it is stays as it is. Computes for a while; `decoded` keeps
+    /// what queries take apart.
+    pub fn encode(&self, decoded: &Decoded) {
+        match self.encoded() {
+            Ok(Some(block)) => {
+                // Only whoever has claimed it comes here, so it is not set yet.
+                self.block.get_or_init(|| Arc::new(block.keeping(decoded)));
+            }
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, traces = self.len(), "live traces stay as they arrived"),
+        }
+    }
+
+    fn encoded(&self) -> Result<Option<OpenBlock>, EncodeError> {
+        let mut spec = BlockSpec::new("live", Uuid::nil(), DedicatedColumns::defaults());
+        spec.row_group_bytes = ROW_GROUP_BYTES;
+        let mut writer = BlockWriter::new(spec)?;
+        for trace in &self.traces {
+            let added = writer.add_trace(trace.id().0, trace.parts())?;
+            if added.damaged > 0 || !added.leftover.is_empty() {
+                return Ok(None);
+            }
+        }
+        let finished = writer.finish()?;
+        let mut data = BytesMut::with_capacity(finished.data.iter().map(Bytes::len).sum());
+        finished.data.iter().for_each(|piece| data.extend_from_slice(piece));
+        let block = OpenBlock::open(finished.meta, Arc::new(MemoryBlock::new(data.freeze(), Vec::new())))?;
+        let whole = block.row_groups() == 1 && usize::try_from(block.rows()) == Ok(self.len());
+        Ok(whole.then(|| block.without_checksums()))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EncodeError {
+    #[error("encode live traces: {0}")]
+    Write(#[from] WriteError),
+    #[error("open the block of live traces: {0}")]
+    Read(#[from] ReadError),
+}
+
+/// A group as one query sees it.
+#[derive(Debug, Clone)]
+pub struct LivePart {
+    /// The group.
+    pub group: Arc<LiveGroup>,
+    /// Positions of traces that are elsewhere by now, ascending.
+    pub without: Arc<[u32]>,
+}
+
+impl LivePart {
+    /// All of a group.
+    #[must_use]
+    pub fn whole(group: Arc<LiveGroup>) -> Self {
+        Self { group, without: Arc::default() }
+    }
+
+    /// Positions and traces that are seen.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (usize, &Arc<LiveTrace>)> {
+        let mut without = self.without.iter().map(|at| *at as usize).peekable();
+        self.group.traces.iter().enumerate().filter(move |(at, _)| without.next_if_eq(at).is_none())
+    }
+}
+
+/// The live traces of one tenant at one moment. Each id is seen once.
+#[derive(Debug, Clone, Default)]
+pub struct LiveView {
+    /// In any order.
+    pub parts: Vec<LivePart>,
+}
+
+impl LiveView {
+    /// Every group apart.
+    #[must_use]
+    pub fn split(self) -> Vec<Self> {
+        self.parts.into_iter().map(|part| Self { parts: vec![part] }).collect()
+    }
+
+    /// The traces that are seen, in any order.
+    pub fn traces(&self) -> impl Iterator<Item = &Arc<LiveTrace>> {
+        self.parts.iter().flat_map(|part| part.seen().map(|(_, trace)| trace))
+    }
+}

@@ -6,7 +6,8 @@
 #   ./test.sh                    everything
 #   ./test.sh unit process       some stages: install, lint, build, unit, process, sdk, k8s
 #   ./test.sh figures [ARGS]     no test: builds the release and prints the figures of docs/proof.md with their conditions;
-#                                ARGS go to the figures program, for instance --seconds 120 --rate 30000
+#                                ARGS go to the figures program, for instance --seconds 120 --rate 30000; `cluster` first: of
+#                                separate processes; --check: exit code 1 if a figure misses what is asked of it
 #
 # CI=true          nothing may be left out: what is missing is a failure
 # VIVACE_LONG=H    the long form of the tests that have one, about H hours each

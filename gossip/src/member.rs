@@ -207,6 +207,7 @@ impl RingMember {
         match self.phase {
             Phase::Waiting | Phase::Gone => None,
             Phase::Registered => {
+                self.stay_alone(state);
                 let Some(found) = found else {
                     // Its grave was removed after a day, or the state was lost.
                     return Some(self.above(state, (self.generation, self.version)));
@@ -279,6 +280,14 @@ impl RingMember {
                     None
                 }
             },
+        }
+    }
+
+    /// Its record as a rival, long buried, may come back from a member that knew it and slept until its grave was removed.
+    fn stay_alone(&self, state: &mut State) {
+        let rival = state.record(&self.rival_key);
+        if rival.as_ref().and_then(Record::as_claim).is_some_and(|claim| claim.live().is_some()) {
+            self.bury(state, self.rival_key.clone());
         }
     }
 

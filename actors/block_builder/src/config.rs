@@ -28,15 +28,15 @@ vivace_runtime::config_struct! {
 vivace_runtime::config_struct! {
     /// Blocks of the block-builder.
     pub struct BlockConfig {
-        /// About the size at which a block is closed: a section ends when its records, which shrink to about a quarter in a block,
-        /// have four times as many bytes. That many are in memory, of one partition at a time. Larger takes more memory, smaller
+        /// About the size at which a block is closed: a section ends when its records, which shrink to a third or less in a block,
+        /// have three times as many bytes. That many are in memory, of one partition at a time. Larger takes more memory, smaller
         /// leaves more to compact.
         pub max_block_bytes: u64 = 20_971_520,
     }
 }
 
-/// Encoded traces become blocks of about a quarter of their size.
-const SHRINKAGE: u64 = 4;
+/// Encoded traces become blocks of a third of their size or less; what is more is memory.
+const SHRINKAGE: u64 = 3;
 /// Below this, blocks would be too many to be of use.
 const MIN_SECTION: u64 = 1 << 20;
 
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_section_is_bounded_by_the_smaller_of_two_keys() {
         let mut config = Config::default();
-        assert_eq!(config.section_bytes(), 4 * 20_971_520);
+        assert_eq!(config.section_bytes(), 3 * 20_971_520);
         config.max_consuming_bytes = 5_000_000;
         assert_eq!(config.section_bytes(), 5_000_000);
         config.max_consuming_bytes = 0;

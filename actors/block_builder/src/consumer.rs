@@ -24,8 +24,8 @@ use crate::metrics::Metrics;
 use crate::source::{Connection, Source};
 use crate::state::{Begin, Rules, Section, Start, StartStep};
 
-/// Bytes taken from the log at once: little against a section.
-const READ_BYTES: usize = 4 << 20;
+/// Bytes taken from the log at once: little against a section. As much again is on its way meanwhile.
+const READ_BYTES: usize = 2 << 20;
 /// A read that brings nothing for so long ends the section, although the log seemed to have more (offsets may be left out).
 const DRY: Duration = Duration::from_secs(10);
 const REMOVED: &str = "the log did not have them any more";

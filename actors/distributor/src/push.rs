@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use vivace_log::{Log, Offset, Progress, Record};
 use vivace_protocol::slicer::{self, SliceError};
@@ -35,6 +36,8 @@ const INLINE_BYTES: usize = 1 << 20;
 pub const MAX_RECORD_BYTES: usize = 16_000_000 - 16_384;
 /// A client that was told nothing for so long has given up by itself.
 const ACK_TIMEOUT: Duration = Duration::from_secs(20);
+/// When the process stops, what waits for the log may wait so much longer: a log that is away must not use up the time of the end.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
 /// Log lines about refused requests, and about cut attributes.
 const ERROR_LINES_PER_SECOND: u64 = 10;
 const TRUNCATION_LINES_PER_SECOND: u64 = 1;
@@ -80,6 +83,8 @@ pub(crate) struct Pusher {
     pub(crate) max_record_bytes: usize,
     pub(crate) progress: Option<Progress>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// A receiver drains.
+    pub(crate) stopping: CancellationToken,
     pub(crate) rng: Mutex<Rng>,
     pub(crate) compute: Compute,
     pub(crate) metrics: Metrics,
@@ -244,10 +249,15 @@ impl Pusher {
             .into_iter()
             .map(|Routed { partition, record, permit }| self.log.append_reserved(partition, record, permit))
             .collect();
+        let stopped = async {
+            self.stopping.cancelled().await;
+            self.clock.sleep(STOP_PATIENCE).await;
+        };
         let durable = tokio::select! {
             biased;
             durable = try_join_all(appends) => durable.map_err(log_error)?,
             () = deadline.reached() => return Err(log_error(vivace_log::Error::DeadlineExceeded)),
+            () = stopped => return Err(log_error(vivace_log::Error::DeadlineExceeded)),
         };
         let last: Option<Offset> = durable.iter().map(|appended| appended.offset).max();
         match (&self.progress, last) {

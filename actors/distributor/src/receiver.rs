@@ -79,6 +79,8 @@ pub(crate) struct Listening<A> {
     pub(crate) connections: TaskTracker,
     /// Ends accepting and asks all connections to end.
     pub(crate) stop: CancellationToken,
+    /// Tells the requests of all receivers that the process stops.
+    pub(crate) stopping: CancellationToken,
 }
 
 impl<A> Clone for Listening<A> {
@@ -93,6 +95,7 @@ impl<A> Clone for Listening<A> {
             servers: self.servers.clone(),
             connections: self.connections.clone(),
             stop: self.stop.clone(),
+            stopping: self.stopping.clone(),
         }
     }
 }
@@ -130,6 +133,7 @@ impl<A: Answers> Part for Receiver<A> {
 
     fn drain(&mut self, _: &mut Cx<Self>) -> LocalBoxFuture<'static, ()> {
         self.listening.stop.cancel();
+        self.listening.stopping.cancel();
         self.listening.listener.lock().take();
         self.listening.connections.close();
         let connections = self.listening.connections.clone();

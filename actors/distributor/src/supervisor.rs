@@ -140,6 +140,7 @@ impl Distributor {
             max_record_bytes: max_record_bytes.min(MAX_RECORD_BYTES),
             progress,
             clock,
+            stopping: CancellationToken::new(),
             rng: Mutex::new(rng),
             compute,
             metrics: metrics.clone(),
@@ -280,6 +281,7 @@ impl Plan {
             servers: self.servers.clone(),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
+            stopping: self.intake.pusher.stopping.clone(),
         };
         let child_name = if id == "otlp" { name.to_owned() } else { format!("{name} {id}") };
         self.add.push(Box::new(move |supervisor| {

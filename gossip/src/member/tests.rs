@@ -295,3 +295,22 @@ fn absurd_configuration_is_an_error_at_the_start() {
         assert!(RingMember::new(&world.settings, &identity, Vec::new(), None).is_err());
     });
 }
+
+#[test]
+fn the_record_of_a_former_rival_that_comes_back_from_one_that_slept_is_buried_again() {
+    each_ring(|mut world| {
+        let (mut first, mut second) = (world.process(1), world.process(2));
+        first.start(&mut world.state, 0, NOW);
+        second.start(&mut world.state, 0, NOW);
+        assert!(matches!(world.look(&mut first, 0), Some(MemberEvent::Yielded { .. })));
+        let asleep = world.state.clone();
+        world.set(2, Standing::Down);
+        assert!(matches!(world.look(&mut first, 1), Some(MemberEvent::Regained { .. })));
+        // Its grave as a rival is removed before the one that sleeps hears of it.
+        world.state.advance(crate::state::GRAVE_KEPT + Duration::from_secs(3600));
+        world.state.apply(asleep.records().cloned().collect());
+        assert_eq!(world.view().rivals_of("pod-3").count(), 1);
+        assert_eq!(world.look(&mut first, 2), None);
+        assert_eq!(world.view().rivals_of("pod-3").count(), 0, "it is its own rival no more");
+    });
+}

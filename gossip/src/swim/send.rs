@@ -22,7 +22,9 @@ const EXAMINED_MAX: usize = 64;
 /// Relays of which it is asked whether there is a way to them.
 const RELAYS_WEIGHED: usize = 8;
 /// Ways that a probe takes besides the first.
-const ALTERNATIVES_MAX: usize = 5;
+const ALTERNATIVES_MAX: usize = 6;
+/// Relays among them: some may just have died, and are not known to.
+const ALTERNATIVE_RELAYS: usize = 3;
 
 /// A probe that waits for any sign of life.
 #[derive(Debug)]
@@ -142,7 +144,7 @@ impl<S: Replicated> Swim<S> {
         let mut routes = if fits_datagram(&bytes) { self.paths.datagrams(now, to) } else { Vec::new() };
         routes.extend(streams);
         if !expected {
-            routes.extend(self.relays(now, to).into_iter().take(2).map(Route::Via));
+            routes.extend(self.relays(now, to).into_iter().take(ALTERNATIVE_RELAYS).map(Route::Via));
         }
         let others = routes.into_iter().filter(|route| Some(*route) != except).take(ALTERNATIVES_MAX);
         for route in others.collect::<Vec<_>>() {

@@ -86,7 +86,10 @@ impl Asker {
                                 Failure::Answered(why)
                             }
                         },
-                        Err(status) if engine::is_final(&status) => return Outcome::Wrong(status),
+                        // With a cause on this side it is no word of the peer's: a connection may end with any code.
+                        Err(status) if engine::is_final(&status) && std::error::Error::source(&status).is_none() => {
+                            return Outcome::Wrong(status);
+                        }
                         Err(status) => {
                             self.metrics.asked("failed");
                             failure(&status)
@@ -138,7 +141,8 @@ impl Asker {
             if long || status.code() == Code::DeadlineExceeded {
                 self.pool.doubt(&address);
             }
-            if long { Status::new(status.code(), status.message()) } else { status }
+            let code = if std::error::Error::source(&status).is_some() { Code::Unavailable } else { status.code() };
+            if long { Status::new(code, status.message()) } else { status }
         });
         (at, answer)
     }

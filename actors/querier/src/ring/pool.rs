@@ -26,6 +26,8 @@ pub(super) struct Pool {
     /// Connections live on the runtime of servers and clients, not on the threads of parts.
     runtime: Handle,
     known: Mutex<HashMap<String, Known>>,
+    /// Addresses that did not answer in time.
+    doubted: Mutex<HashSet<String>>,
 }
 
 struct Known {
@@ -34,13 +36,11 @@ struct Known {
     failing: Option<Instant>,
     /// Until when it counts as dead.
     dead_until: Option<Instant>,
-    /// It did not answer in time.
-    doubted: bool,
 }
 
 impl Pool {
     pub(super) fn new(settings: RingSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, clock, runtime: Handle::current(), known: Mutex::default() }
+        Self { settings, clock, runtime: Handle::current(), known: Mutex::default(), doubted: Mutex::default() }
     }
 
     /// The peer at an address.
@@ -53,8 +53,7 @@ impl Pool {
             return Ok(known.peer.clone());
         }
         let peer = self.dial(address)?;
-        let fresh = Known { peer: peer.clone(), failing: None, dead_until: None, doubted: false };
-        known.insert(address.to_owned(), fresh);
+        known.insert(address.to_owned(), Known { peer: peer.clone(), failing: None, dead_until: None });
         Ok(peer)
     }
 
@@ -69,16 +68,11 @@ impl Pool {
     /// It did not answer in time: before it is asked again, it is looked whether it answers at all. A network that swallows what is
     /// sent would cost every question all of its patience otherwise.
     pub(super) fn doubt(&self, address: &str) {
-        // It may not have come to be asked: the one before took all the time.
-        if self.peer(address).is_ok()
-            && let Some(known) = self.known.lock().get_mut(address)
-        {
-            known.doubted = true;
-        }
+        self.doubted.lock().insert(address.to_owned());
     }
 
     pub(super) fn is_doubted(&self, address: &str) -> bool {
-        self.known.lock().get(address).is_some_and(|known| known.doubted)
+        self.doubted.lock().contains(address)
     }
 
     /// Whether a peer that is said to be down, or is in doubt, answers at all, so that nobody waits long for one that does not.
@@ -97,11 +91,15 @@ impl Pool {
         let fresh = if answers { None } else { Some(self.dial(address)?) };
         if let Some(known) = self.known.lock().get_mut(address) {
             match fresh {
-                None => (known.dead_until, known.doubted) = (None, false),
+                None => known.dead_until = None,
                 Some(fresh) => (known.peer, known.dead_until) = (fresh, Some(self.clock.now() + DEAD_FOR)),
             }
         }
-        if answers { Ok(()) } else { Err(dead()) }
+        if answers {
+            self.doubted.lock().remove(address);
+            return Ok(());
+        }
+        Err(dead())
     }
 
     /// Any answer to a health check is a sign of life, also that it serves not yet.
@@ -120,6 +118,7 @@ impl Pool {
     /// Drops channels to addresses that the ring no longer has.
     pub(super) fn keep(&self, addresses: &HashSet<String>) {
         self.known.lock().retain(|address, _| addresses.contains(address));
+        self.doubted.lock().retain(|address| addresses.contains(address));
     }
 
     /// Asks every peer for its health, and drops the channels of those that fail for longer than the grace period. They are
@@ -144,6 +143,7 @@ impl Pool {
             if now.saturating_duration_since(since) >= self.settings.health_grace {
                 tracing::debug!(address, "a live-store does not answer health checks; its connection is dropped");
                 known.remove(&address);
+                self.doubt(&address);
             }
         }
     }

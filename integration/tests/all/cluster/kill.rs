@@ -66,7 +66,17 @@ fn nothing_is_lost_or_doubled_whatever_process_is_killed() {
     let spans = |requests: usize| requests as f64 * SPANS as f64;
     let (count, answer) = counted(frontend);
     println!("{checked} traces asked for, {} requests of unknown outcome, {count} spans counted", unknown);
-    assert!(count >= spans(all.len()) && count <= spans(all.len() + unknown), "{} and {unknown}: {answer}", all.len());
+    let end_of_log = |name: &str| {
+        let log = cluster.log(name);
+        log[log.len().saturating_sub(20)..].join("\n")
+    };
+    assert!(
+        count >= spans(all.len()) && count <= spans(all.len() + unknown),
+        "{} and {unknown}: {answer}\n{}\n{}",
+        all.len(),
+        end_of_log("querier-0"),
+        end_of_log("query-frontend-0"),
+    );
     audit(&cluster);
     cluster.check_logs(&[]).unwrap();
 }

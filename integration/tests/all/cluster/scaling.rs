@@ -12,7 +12,7 @@ use vivace_runtime::{Clock, SystemClock};
 
 use super::{PATIENCE, SPANS, STOP_MAX, audit, counted, found_by_id, send_at};
 
-/// Enough for every partition in a second, and few enough that all can be asked for at the end.
+/// Enough for every partition in a second.
 const PACE: Duration = Duration::from_millis(20);
 /// After this, queriers take it for granted that blocks have what was written to a partition (15 minutes unless configured). It
 /// must exceed what block-builders and queriers take to make and see them, here a second each.
@@ -121,8 +121,8 @@ fn two_live_stores_become_four_and_two_again_without_a_gap_in_answers() {
     let refused: Vec<_> = book.outcomes.iter().filter(|(_, outcome)| **outcome != Outcome::Acknowledged).collect();
     println!("{} requests acknowledged, others: {refused:?}", book.acknowledged().len());
     assert!(refused.iter().all(|(_, outcome)| **outcome == Outcome::Refused(503)), "{refused:?}");
-    found_by_id(&book, &book.acknowledged(), frontend);
-    // By the end blocks have the partitions that went, and a count shows every copy of a span.
+    found_by_id(&book, &book.sample(100, 300), frontend);
+    // By the end blocks have the partitions that went. A count shows every span that is missing and every copy.
     let (count, answer) = counted(frontend);
     assert!((count - (book.acknowledged().len() * SPANS) as f64).abs() < 0.5, "{count}: {answer}");
     let said = audit(&cluster);

@@ -40,7 +40,12 @@ fn every_role_ends_within_ten_seconds_of_sigterm_in_any_order_under_load() {
             std::thread::park_timeout(Duration::from_millis(rng.random_range(0..200)));
             let (status, took) = cluster.stop(name).unwrap();
             println!("{name} ended after {took:?}");
-            assert!(status.success() && took <= STOP_MAX, "round {round}, {names:?}: {name}: {status}, {took:?}");
+            let log = || cluster.log(name).join("\n");
+            assert!(
+                status.success() && took <= STOP_MAX,
+                "round {round}, {names:?}: {name}: {status}, {took:?}\n{}",
+                log()
+            );
         }
         cluster.start_all().unwrap();
     }

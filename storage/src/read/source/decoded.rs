@@ -97,7 +97,6 @@ impl Decoded {
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         let parts = Cache::builder().max_capacity(max_bytes as u64).weigher(|_, part: &Part| part.memory());
-        let parts = parts.support_invalidation_closures();
         let parts = parts.build_with_hasher(foldhash::fast::RandomState::default());
         Self(Arc::new(Kept { parts, opened: AtomicU64::new(0) }))
     }
@@ -141,9 +140,9 @@ pub(crate) struct BlockParts {
 
 impl Drop for BlockParts {
     fn drop(&mut self) {
-        let block = self.block;
-        let forgotten = self.decoded.0.parts.invalidate_entries_if(move |key, _| key.block == block);
-        forgotten.expect("the store was built to take such closures");
+        let parts = &self.decoded.0.parts;
+        let own: Vec<Arc<Key>> = parts.iter().map(|(key, _)| key).filter(|key| key.block == self.block).collect();
+        own.iter().for_each(|key| parts.invalidate(&**key));
     }
 }
 

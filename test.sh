@@ -173,7 +173,12 @@ k8s() {
 }
 
 if [ "${stages[0]}" = figures ]; then
-  cargo build --locked --release -p vivace-node -p vivace-integration --bins
+  # The binary alone, as it is built for use: with other crates in the same build its functions have other names (node/link).
+  cargo build --locked --release
+  cp target/release/vivace target/figures-vivace
+  cargo build --locked --release -p vivace-integration --bins
+  VIVACE_BIN=$PWD/target/figures-vivace
+  export VIVACE_BIN
   exec target/release/figures "${@:2}"
 fi
 for name in "${stages[@]}"; do

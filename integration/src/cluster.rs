@@ -263,6 +263,10 @@ impl Cluster {
             let file = dir.join("vivace.yaml");
             std::fs::write(&file, format!("{:#}\n", self.settings(name)))?;
             command.arg(format!("-config.file={}", file.display())).arg(format!("-target={}", member.role));
+            // As the manifests and configs/cluster.sh have it.
+            if ["live-store", "block-builder"].contains(&member.role.as_str()) {
+                command.env("MIMALLOC_PURGE_DELAY", "0");
+            }
         }
         let node = Node::of(command).with_context(|| format!("start {name}"))?;
         self.member_mut(name).node = Some(node);

@@ -231,11 +231,16 @@ impl Server {
             .keep_alive_interval(self.limits.keep_alive_interval)
             .keep_alive_timeout(self.limits.keep_alive_timeout)
             .max_concurrent_streams(self.limits.concurrent_streams)
+            .max_pending_accept_reset_streams(GIVEN_UP)
             .adaptive_window(true)
             .max_header_list_size(64 << 10);
         builder
     }
 }
+
+/// Calls that their client gave up before this process came to look at them. More of them end a connection, and with it every call on
+/// it: with the 20 that are usual, a querier that stood still for a moment lost all others who asked it.
+const GIVEN_UP: usize = 1024;
 
 async fn accept(listener: &TcpListener) -> TcpStream {
     loop {

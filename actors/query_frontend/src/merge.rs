@@ -144,9 +144,10 @@ fn memory(trace: &TraceSearchMetadata) -> usize {
     const SPAN_BYTES: usize = 96;
     let attributes = |list: &[KeyValue]| list.iter().map(|attribute| 96 + attribute.encoded_len()).sum::<usize>();
     let sets = trace.span_sets.iter().map(|set| {
-        let spans = set.spans.iter().map(|span| {
-            SPAN_BYTES + span.span_id.len() + span.name.len() + attributes(&span.attributes)
-        });
+        let spans = set
+            .spans
+            .iter()
+            .map(|span| SPAN_BYTES + span.span_id.len() + span.name.len() + attributes(&span.attributes));
         spans.sum::<usize>() + attributes(&set.attributes)
     });
     let services = trace.service_stats.keys().map(|service| 64 + service.len());

@@ -505,7 +505,8 @@ async fn a_query_whose_results_take_too_much_memory_stops_and_names_the_limit() 
     let mut config = Config::default();
     config.search.max_result_bytes = 100;
     let small = frontend(config, false, world);
-    for path in ["/api/search?q=%7B%7D&", "/api/v2/search/tags?", "/api/search/tags?", "/api/v2/search/tag/.x/values?"] {
+    for path in ["/api/search?q=%7B%7D&", "/api/v2/search/tags?", "/api/search/tags?", "/api/v2/search/tag/.x/values?"]
+    {
         let answer = small.get(&format!("{path}{}", range())).await;
         assert_eq!((answer.status, answer.text()), (422, due(100).as_str()), "{path}");
     }

@@ -92,6 +92,9 @@ pub(crate) fn measure(options: &Options, asked: &mut Asked) -> anyhow::Result<()
         options.kafka.as_deref().unwrap_or("the development broker, a process on the same cores and disk")
     );
     println!("  partitions            2, each with one live-store; section of the block-builder {} s", CYCLE.as_secs());
+    println!(
+        "  allocator             MIMALLOC_PURGE_DELAY=0 for live-stores and block-builder, as in configs/cluster.sh"
+    );
     let cluster = Cluster::of_each_role_with(scratch.path(), &settings(options.kafka.as_deref()));
     let names = Cluster::EACH_ROLE.iter().map(|(name, _)| *name).collect();
     let mut measured = Measured { cluster, names, stopped: BTreeMap::new() };

@@ -19,6 +19,14 @@ pub const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// The largest message of an answer between our own processes: 64 MiB. What is larger by nature comes in parts of a few MiB.
 pub const MAX_REPLY_BYTES: usize = 64 << 20;
 
+/// What may be under way to a process on one stream before it has read it: a part of a large answer.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+
+/// The same on all streams of a connection. The HTTP/2 library counts small frames that were not read yet against half of this, 256 bytes
+/// for each, and ends the connection with all its calls above that: with its own window of 64 KiB some 140 small replies do it, which a
+/// process that is busy for a moment has before it.
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
 /// How channels are made.
 #[derive(Debug, Clone)]
 pub struct Dial {
@@ -98,7 +106,8 @@ impl Dial {
             .keep_alive_timeout(self.keep_alive_timeout)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true)
-            .http2_adaptive_window(true);
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         let Some(tls) = self.tls.clone() else { return Ok(endpoint.connect_lazy()) };
         // The library's own TLS knows neither suites nor versions nor changing files, so hands are shaken here; the library
         // must then believe that it speaks plain text, and requests carry the scheme all the same.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{GoDuration, ServerConfig};
+use crate::dial::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 use crate::tls::{Socket, Tls};
 
 /// Limits of one listener.
@@ -232,7 +233,8 @@ impl Server {
             .keep_alive_timeout(self.limits.keep_alive_timeout)
             .max_concurrent_streams(self.limits.concurrent_streams)
             .max_pending_accept_reset_streams(GIVEN_UP)
-            .adaptive_window(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(64 << 10);
         builder
     }

@@ -113,6 +113,17 @@ async fn calls_share_the_links_and_wait_when_all_are_taken() {
 }
 
 #[actix::test]
+async fn many_small_replies_wait_for_an_asker_that_does_not_read_for_a_while() {
+    let World { root, linking, numbers, watched } = world(1).await;
+    let mut given = watched.0.1.subscribe();
+    let replies = numbers.call(to(1000), LONG).await.unwrap();
+    given.wait_for(|given| *given == 1000).await.unwrap();
+    assert_eq!(all(replies).await, (0..1000).map(Ok).collect::<Vec<_>>());
+    linking.end();
+    root.drain(Duration::ZERO).await;
+}
+
+#[actix::test]
 async fn a_call_whose_asker_is_gone_ends_at_the_other_side_and_the_link_goes_on() {
     let World { root, linking, numbers, watched } = world(1).await;
     let mut alive = watched.0.0.subscribe();

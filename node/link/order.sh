@@ -31,7 +31,11 @@ cd "$work"
 VIVACE_LIVE_STORE__WAL__PATH=$work/wal VIVACE_STORAGE__TRACE__LOCAL__PATH=$work/blocks \
   "$work/vivace" "-config.file=$root/configs/monolithic.yaml" >&2 &
 single=$!
-until "$real" health; do sleep 0.5; done
+until "$real" health; do
+  # It may have ended instead, and then never is.
+  kill -0 "$single"
+  sleep 0.5
+done
 sleep 40
 kill "$single"
 wait "$single"

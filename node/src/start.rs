@@ -82,7 +82,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
     }
 }
 
-/// Runs on a thread of its own: reading a configuration needs half a megabyte of stack, which the main thread would keep for ever.
+/// Runs on a thread of its own: what reading a configuration takes of stack, the main thread would keep for ever.
 fn on_its_own_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| match scope.spawn(work).join() {
         Ok(done) => done,

@@ -1,6 +1,6 @@
 //! What requests look like: each is walked by its own table before it is decoded. See [`vivace_log::kafka::shape`].
 
-pub(crate) use vivace_log::kafka::shape::{BadShape, Kind, Shape, all, between, since, until};
+pub(crate) use vivace_log::kafka::shape::{BadShape, Shape};
 
 pub(crate) mod requests;
 

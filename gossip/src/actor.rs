@@ -23,15 +23,16 @@ use vivace_runtime::{Bounds, Child, Cx, Failure, Mailbox, Part, Placement, Reply
 use crate::board::{Board, Control, Peers};
 use crate::config::Config;
 use crate::discovery::{Discovery, Dns};
-use crate::families::{Binds, Endpoints, Family, host_candidates};
+use crate::families::{Binds, host_candidates};
 use crate::member::Identity;
 use crate::pages::{Cluster, PeerView};
-use crate::ring::{Candidate, Command, CommandError, Generations, Keeper, KeeperEvent, Liveness, Now, Rings};
+use crate::ring::{Command, CommandError, Generations, Keeper, KeeperEvent, Liveness, Now, Rings};
 use crate::state::{Key, State};
-use crate::swim::{About, Event, News, Node, Options as SwimOptions, Swim};
+use crate::swim::{About, Event, News, Node, Options as SwimOptions, Swim, View};
 use crate::transport::{Bound, INCOMING_MAX, Incoming, Limits, StreamTls, Transport};
 
 mod asking;
+mod joining;
 mod metrics;
 mod picture;
 mod settings;
@@ -42,19 +43,15 @@ mod tests;
 pub use asking::Compare;
 pub use metrics::export_membership;
 pub use picture::Look;
-pub use settings::{BadSetting, member_name};
+pub use settings::{BadSetting, check, member_name};
 
 use asking::Asking;
+use joining::{Doors, Joining};
 use settings::{join_patience, keys, tuning};
 
 /// How often rings are looked at when something changed, and how often when nothing did.
 const BEAT: Duration = Duration::from_millis(250);
 const BEATS_QUIET: u32 = 4;
-/// Time between two rounds of lookups.
-const LOOKUPS: Duration = Duration::from_secs(30);
-const LOOKUPS_TROUBLED: Duration = Duration::from_secs(5);
-/// The resolver of the system may try longer; meanwhile the page says what is the matter.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(6);
 /// How long a leaving member goes on telling so.
 const FAREWELL: Duration = Duration::from_millis(1500);
 const IDLE: Duration = Duration::from_secs(15);
@@ -117,32 +114,6 @@ pub struct Membership {
     publish: Publish,
 }
 
-/// Where calls come back to this process.
-#[derive(Debug)]
-struct Doors {
-    binds: Binds,
-    port: u16,
-    host: Vec<Candidate>,
-    endpoints: Endpoints,
-}
-
-impl Doors {
-    fn lead_to(&self, address: std::net::SocketAddr) -> bool {
-        let told = match Family::of(address) {
-            Family::V4 => self.endpoints.v4,
-            Family::V6 => self.endpoints.v6,
-        };
-        told == Some(address) || self.binds.hear(address, self.port, &self.host)
-    }
-}
-
-/// Until the first whole exchange: rings are not registered in before that, or a record of a former life would win.
-#[derive(Debug)]
-struct Joining {
-    patience: Duration,
-    fatal: bool,
-}
-
 #[derive(Debug, Clone)]
 struct Publish {
     board: Board,
@@ -155,7 +126,7 @@ struct Publish {
 /// # Errors
 /// The configuration cannot be used; nothing was bound.
 pub fn add(root: &Supervisor, options: Options, placement: Placement) -> Result<Gossip, BadSetting> {
-    settings::check(&options.config)?;
+    check(&options.config)?;
     let child = Child::new("membership", Bounds::messages(64)).place(placement);
     let (commands, compare) = (child.mailbox::<Command>(), child.mailbox::<Compare>());
     let control: Control = Arc::new(move |command| {
@@ -341,8 +312,9 @@ impl Membership {
             return;
         }
         (self.dirty, self.quiet_beats) = (false, 0);
-        let liveness = self.liveness(cx);
         let at = self.ring_now(cx);
+        let view = self.swim.view(at.monotonic);
+        let liveness = picture::liveness(&view);
         let keeper = &mut self.keeper;
         let events = self.swim.update(|state| {
             state.advance(at.monotonic);
@@ -359,11 +331,11 @@ impl Membership {
             }
         }
         self.settle(cx);
-        self.publish(&liveness, cx);
+        self.publish(&view, &liveness, at.monotonic);
     }
 
-    fn publish(&mut self, liveness: &Liveness, cx: &Cx<Self>) {
-        let cluster = self.cluster(cx);
+    fn publish(&mut self, view: &View, liveness: &Liveness, now: Duration) {
+        let cluster = self.cluster(view, now);
         self.publish.board.publish_cluster(cluster);
         let rings = self.swim.with_state(|state| self.keeper.rings(state, liveness));
         self.publish.board.publish(rings);
@@ -377,8 +349,7 @@ impl Membership {
         });
     }
 
-    fn cluster(&self, cx: &Cx<Self>) -> Cluster {
-        let now = self.now(cx);
+    fn cluster(&self, view: &View, now: Duration) -> Cluster {
         let around = picture::Surroundings {
             label: &self.options.config.cluster_label,
             discovery: &self.discovery,
@@ -386,72 +357,7 @@ impl Membership {
             history: &self.history,
             now,
         };
-        picture::cluster(&self.swim.view(now), &around)
-    }
-
-    fn liveness(&self, cx: &Cx<Self>) -> Liveness {
-        picture::liveness(&self.swim.view(self.now(cx)))
-    }
-
-    /// Registers in the rings once there was an exchange, or there is nobody to exchange with, and what its records begin with
-    /// is written down.
-    fn join(&mut self, cx: &mut Cx<Self>) {
-        let Some(joining) = &self.joining else { return };
-        let late = self.now(cx) >= joining.patience;
-        let alone = self.discovery.names_only(|address| self.doors.lead_to(address));
-        if !alone && !self.swim.has_exchanged() && !late {
-            return;
-        }
-        if !alone && !self.swim.has_exchanged() && joining.fatal {
-            let seeds = self.seeds();
-            cx.fail(Failure::new(format!("memberlist.join_members: none of {seeds:?} could be joined")));
-            return;
-        }
-        if self.keep_generations(cx) {
-            return;
-        }
-        if !alone && !self.swim.has_exchanged() {
-            let seeds = self.seeds();
-            tracing::warn!(?seeds, "no member could be joined; the process goes on alone and keeps trying");
-        }
-        self.joining = None;
-        let at = self.ring_now(cx);
-        let keeper = &mut self.keeper;
-        self.swim.update(|state| keeper.start(state, at));
-        self.dirty = true;
-    }
-
-    fn seeds(&self) -> Vec<String> {
-        self.discovery.views().map(|view| view.entry.clone()).collect()
-    }
-
-    /// Writes the generations of own records down, if that was not done. Answers whether it is being done.
-    fn keep_generations(&mut self, cx: &mut Cx<Self>) -> bool {
-        let Some(generations) = &self.options.generations else { return false };
-        let used = self.swim.with_state(|state| self.keeper.generations(state));
-        if !self.keeping && generations.lacks(&used) {
-            self.keeping = true;
-            cx.spawn(generations.keep(used), |part, (), cx| {
-                part.keeping = false;
-                part.join(cx);
-            });
-        }
-        self.keeping
-    }
-
-    fn look_up(&mut self, cx: &mut Cx<Self>) {
-        if self.discovery.is_empty() {
-            return;
-        }
-        let lookup = self.discovery.look_up(&self.options.dns, LOOKUP_PATIENCE);
-        cx.spawn(lookup, |part, found, cx| {
-            let now = part.now(cx);
-            let alone = part.swim.roster().up() <= 1;
-            let seeds = part.discovery.take(now, found);
-            part.happen(Event::Seeds(seeds), cx);
-            let wait = if alone || part.discovery.troubled() { LOOKUPS_TROUBLED } else { LOOKUPS };
-            cx.after(wait, |part, cx| part.look_up(cx));
-        });
+        picture::cluster(view, &around)
     }
 }
 
@@ -489,7 +395,8 @@ impl Serve<Command> for Membership {
     type Reply = Result<(), CommandError>;
 
     fn serve(&mut self, command: Command, cx: &mut Cx<Self>) -> Reply<Self::Reply> {
-        let (liveness, at) = (self.liveness(cx), self.ring_now(cx));
+        let at = self.ring_now(cx);
+        let liveness = picture::liveness(&self.swim.view(at.monotonic));
         let keeper = &mut self.keeper;
         let result = self.swim.update(|state| keeper.command(state, &liveness, command, at));
         self.dirty = true;
@@ -502,7 +409,8 @@ impl Serve<Look> for Membership {
     type Reply = Cluster;
 
     fn serve(&mut self, Look: Look, cx: &mut Cx<Self>) -> Reply<Cluster> {
-        Reply::ok(self.cluster(cx))
+        let now = self.now(cx);
+        Reply::ok(self.cluster(&self.swim.view(now), now))
     }
 }
 

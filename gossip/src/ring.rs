@@ -5,6 +5,7 @@
 //! [`RingView`], [`Forgetter`].
 
 mod address;
+mod command;
 mod forget;
 mod generations;
 mod keeper;
@@ -22,9 +23,10 @@ mod tests;
 pub(crate) use tokens::TokenTable;
 
 pub use address::{Candidate, NoAddress, choose_addresses, is_callable};
+pub use command::{Command, CommandError};
 pub use forget::{Forgetter, Forgetting};
 pub use generations::Generations;
-pub use keeper::{Command, CommandError, Keeper, KeeperEvent, Now, Rings};
+pub use keeper::{Keeper, KeeperEvent, Now, Rings};
 pub use liveness::{Liveness, Sight, Standing};
 pub use settings::{Families, Host, RingConfigError, RingSettings, Store, partition_of, store};
 pub use shard::shuffle_shard;

@@ -64,7 +64,7 @@ use send::{Awaited, Knocks, Reply};
 use timers::Timers;
 
 /// Bytes of foca's packets: what a datagram holds besides the frame, our sums and the head of a relayed message.
-const PACKET_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - OVERHEAD_BYTES_MAX - 18 - 26;
+const PACKET_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - OVERHEAD_BYTES_MAX - body::SWIM_HEAD_BYTES - 26;
 /// Members known at once, down ones included. Further ones are not taken from comparisons.
 const MEMBERS_MAX: usize = 10_000;
 /// A deadline that is handled so late was passed by this process, not by whoever should have answered.

@@ -5,8 +5,13 @@ Both must hold the data of this repository's load generator and nothing else, be
 
     compare.py --left http://HOST:PORT --right http://HOST:PORT --start SECONDS --end SECONDS [--count 300] [--seed 1]
 
-Searches ask for a few seconds and for more traces than there are, so that every match is compared: its id, root, start, duration and the number
-of spans that match. Metrics are compared value by value (relative difference of 1e-6). The exit code is 1 if there is any difference.
+Searches ask for a few seconds and for more traces than there are, so that every match is compared: its id, root, start, duration, the counts of
+its services, and of each set of spans the number that match, its own attributes, and the spans. Of what spans show only what both show is compared,
+because Tempo does not show all of it for a filter with `||`. Metrics are compared value by value (relative difference of 1e-6). The exit code is
+1 if there is any difference.
+
+Left out, because the two are known to differ: `!(condition)`, `compare`, arrays (docs/compatibility.md says how). Arithmetic with aggregates,
+comparisons of two aggregates and constants before them are refused by both.
 """
 
 import argparse
@@ -19,6 +24,8 @@ import urllib.parse
 import urllib.request
 
 LIMIT = 3000
+# Characters shown of a difference.
+SHOW = 300
 
 TEXTS = {
     "resource.service.name": ["frontend", "checkout", "cart", "payment", "shipping", "catalog", "ad", "nobody"],
@@ -36,6 +43,13 @@ TEXTS = {
     "rootName": ["GET /api/cart", "GET /"],
     "rootServiceName": ["frontend", "cart", "ad"],
     "span.missing": ["x"],
+    'span."http.route"': ["/healthz", "/api/cart"],
+    '."http.request.method"': ["GET", "PUT"],
+    "span:name": ["GET /api/cart", "GET /"],
+    "trace:rootName": ["GET /api/cart", "POST /api/checkout"],
+    "trace:rootService": ["cart", "frontend"],
+    "span:statusMessage": ["", "x"],
+    "instrumentation:version": ["", "1.0.0"],
 }
 NUMBERS = {
     "span.http.response.status_code": [200, 404, 500, 503],
@@ -45,11 +59,13 @@ NUMBERS = {
     "span:childCount": [0, 1, 3],
     "span.missing": [1],
 }
-DURATIONS = ["duration", "traceDuration"]
+DURATIONS = ["duration", "traceDuration", "span:duration", "trace:duration"]
 SPANS = ["1ms", "10ms", "45ms", "0.1s", "250ms", "1s"]
 REGEXES = [".*cart.*", "GET .*", "user-0.*7", ".*/api/(cart|orders).*", "front.*|ad", "", ".+"]
 GROUPS = ["resource.service.name", "span.http.route", "name", "status", "kind", "span.http.request.method", "span.app.cache.hit", "span.missing",
           "rootServiceName", "span.http.response.status_code"]
+SHOWN = ["name", "status", "kind", "rootName", "span:statusMessage", "event:name", "event.exception.type", "resource.deployment.environment",
+         'span."http.route"', "span.app.cache.hit"]
 AMOUNTS = ["duration", "span.app.cart.value", "span.http.response.status_code", "span.thread.id"]
 
 
@@ -80,8 +96,17 @@ class Queries:
             return f'kind {self.pick(["=", "!="])} {self.pick(["server", "client", "internal", "producer"])}'
         if kind < 0.92:
             return f'span.app.cache.hit {self.pick(["=", "!="])} {self.pick(["true", "false"])}'
+        if kind < 0.95:
+            # A resource always has a service, and an intrinsic a value: neither can be nil.
+            fields = [field for field in [*TEXTS, *NUMBERS] if field.startswith(("span.", "."))]
+            left, right = self.pick(fields), "nil"
+            if self.random.random() < 0.2:
+                left, right = right, left
+            return f'{left} {self.pick(["!=", "="])} {right}'
+        if kind < 0.96:
+            return self.pick(["span.app.cache.hit", "true", "-span.app.cart.value < -17", "1 < 2", "event:timeSinceStart > 1ms", "false || true"])
         if kind < 0.97:
-            return f'{self.pick([*TEXTS, *NUMBERS])} {self.pick(["!=", "="])} nil'
+            return self.pick(["span:status != error", "span:kind != server", "span:status = ok", "span:kind = consumer"])
         return f'{self.pick(AMOUNTS[1:])} {self.pick([">", "<"])} {self.pick(AMOUNTS[1:])} {self.pick(["+", "-", "*"])} 1'
 
     def expression(self, depth=0):
@@ -100,22 +125,58 @@ class Queries:
         operators = ["&&", "||", ">", ">>", "<", "<<", "~", "!>", "!>>", "!~", "!<", "!<<", "&>", "&>>", "&~", "&<", "&<<"]
         return f"{self.filter()} {self.pick(operators)} {self.filter()}"
 
-    def search(self):
-        query = self.spanset()
+    def scalar(self):
+        """A comparison of what is computed over the spans of a trace."""
         kind = self.random.random()
-        if kind < 0.15:
-            query += f' | count() {self.pick([">", "=", "<", ">="])} {self.random.randrange(4)}'
-        elif kind < 0.27:
-            query += f' | {self.pick(["avg", "min", "max", "sum"])}(duration) {self.pick([">", "<"])} {self.pick(SPANS)}'
-        elif kind < 0.33:
-            query += f" | by({self.pick(GROUPS)}) | count() > {self.random.randrange(3)}"
-        elif kind < 0.37:
-            query += f" | select({self.pick(GROUPS)}, {self.pick(AMOUNTS)})"
-        elif kind < 0.4:
+        if kind < 0.25:
+            return f'count() {self.pick([">", "=", "<", ">=", "!="])} {self.random.randrange(5)}'
+        if kind < 0.5:
+            return f'{self.pick(["avg", "min", "max", "sum"])}(duration) {self.pick([">", "<"])} {self.pick(SPANS)}'
+        if kind < 0.9:
+            return f'{self.pick(["avg", "min", "max", "sum"])}({self.pick(AMOUNTS[1:])}) {self.pick([">", "<=", "!="])} {self.random.randrange(300)}'
+        return f'count() {self.pick(["<", ">=", "="])} {self.random.randrange(1, 4)} + 1'
+
+    def search(self):
+        if self.random.random() < 0.06:
+            # Whole pipelines as operands; nothing can come after them.
+            return f'({self.filter()} | {self.scalar()}) {self.pick(["&&", "||", ">", ">>", "~"])} ({self.filter()} | {self.scalar()})'
+        query = self.spanset()
+        hints = f' with ({self.pick(["most_recent=true", "most_recent=false", "unknown=1"])})' if self.random.random() < 0.1 else ""
+        return self.stages(query) + hints
+
+    def stages(self, query):
+        kind = self.random.random()
+        if kind < 0.3:
+            query += f" | {self.scalar()}"
+        elif kind < 0.38:
+            query += f" | by({self.pick(GROUPS)}) | {self.scalar()}"
+        elif kind < 0.42:
+            query += f" | by({self.pick(GROUPS)}) | by({self.pick(GROUPS)})"
+        elif kind < 0.46:
+            query += f" | by({self.pick(GROUPS)}) | coalesce() | {self.scalar()}"
+        elif kind < 0.58:
+            query += f" | select({self.pick(GROUPS)}, {self.pick(AMOUNTS)}, {self.pick(SHOWN)})"
+        elif kind < 0.62:
             query += f" | {self.filter()}"
         return query
 
     def metrics(self):
+        """A metrics query: one, or two with arithmetic between them, with what may come after."""
+        if self.random.random() < 0.12:
+            other = f"({self.series()})" if self.random.random() < 0.7 else str(self.random.randrange(1, 100))
+            query = f'({self.series()}) {self.pick(["+", "-", "*", "/"])} {other}'
+        else:
+            query = self.series()
+        after = self.random.random()
+        if after < 0.1:
+            query += f' {self.pick([">", "<", ">=", "!="])} {self.pick(["0.5", "3", "10"])}'
+        elif after < 0.2:
+            query += f' | {self.pick(["topk", "bottomk"])}({self.random.randrange(1, 5)})'
+        elif after < 0.23:
+            query += f" > 1 < 50 | topk({self.random.randrange(1, 5)})"
+        return query + (f' with ({self.pick(["exemplars=false", "exemplars=3", "unknown=true"])})' if self.random.random() < 0.1 else "")
+
+    def series(self):
         function = self.random.random()
         by = f" by ({self.pick(GROUPS)})" if self.random.random() < 0.6 else ""
         query = self.filter() if self.random.random() < 0.85 else self.spanset()
@@ -139,6 +200,22 @@ def ask(base, path, parameters):
         return error.code, error.read().decode(errors="replace")
 
 
+def texts(attributes):
+    """Attributes as keys and texts."""
+    return tuple(sorted({(one["key"], json.dumps(one.get("value"), sort_keys=True)) for one in attributes or []}))
+
+
+def shown(body):
+    """What spans show, by trace, span and key. A span that lacks what was asked for shows nil in Tempo, and nothing in Vivace."""
+    values = {}
+    for trace in body.get("traces") or []:
+        for span in (span for one in trace.get("spanSets") or [] for span in one.get("spans") or []):
+            for key, value in [*texts(span.get("attributes")), *([("name", span["name"])] if span.get("name") else [])]:
+                if value != '{"stringValue": "nil"}':
+                    values.setdefault((trace.get("traceID", "").lstrip("0"), span.get("spanID"), key), set()).add(value)
+    return values
+
+
 def found(body, end):
     """What a search found, by trace; without those that begin in the last second, which one side may count as inside."""
     traces = {}
@@ -146,9 +223,14 @@ def found(body, end):
         if int(trace.get("startTimeUnixNano") or 0) >= end * 1_000_000_000:
             continue
         sets = trace.get("spanSets") or ([trace["spanSet"]] if trace.get("spanSet") else [])
-        matched = sorted(one.get("matched", 0) for one in sets)
+        matched = sorted(
+            (one.get("matched", 0), texts(one.get("attributes")),
+             tuple(sorted((span.get("spanID", ""), span["startTimeUnixNano"], span.get("durationNanos", "0")) for span in one.get("spans") or [])))
+            for one in sets
+        )
+        services = tuple(sorted((name, tuple(sorted(counts.items()))) for name, counts in (trace.get("serviceStats") or {}).items()))
         root = (trace.get("rootServiceName", ""), trace.get("rootTraceName", ""))
-        traces[trace["traceID"].lstrip("0")] = (*root, trace.get("startTimeUnixNano"), trace.get("durationMs", 0), tuple(matched))
+        traces[trace.get("traceID", "").lstrip("0")] = (*root, trace.get("startTimeUnixNano"), trace.get("durationMs", 0), services, tuple(matched))
     return traces
 
 
@@ -171,7 +253,10 @@ def differences(left, right):
         a, b = left.get(key), right.get(key)
         close = isinstance(a, float) and isinstance(b, float) and math.isclose(a, b, rel_tol=1e-6)
         if a != b and not close:
-            differing.append(f"{key}: {a} | {b}")
+            if isinstance(a, tuple) and isinstance(b, tuple):
+                # Only the parts that differ.
+                a, b = [x for x, y in zip(a, b) if x != y], [y for x, y in zip(a, b) if x != y]
+            differing.append(f"{key}: {str(a)[:SHOW]} | {str(b)[:SHOW]}")
     return differing
 
 
@@ -183,12 +268,13 @@ def main():
     parser.add_argument("--end", type=int, required=True, help="where it ends")
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--refused", action="store_true", help="show what both refuse, too")
     options = parser.parse_args()
     queries, bad, equal, refused, empty, cut = Queries(options.seed), 0, 0, 0, 0, 0
     for number in range(options.count):
         if queries.random.random() < 0.6:
             path, width, text = "/api/search", queries.random.randrange(2, 9), queries.search()
-            more, read = {"limit": LIMIT, "spss": 1}, found
+            more, read = {"limit": LIMIT, "spss": 100}, found
         else:
             step = queries.pick([5, 10, 30])
             path, width, text = "/api/metrics/query_range", step * queries.random.randrange(3, 12), queries.metrics()
@@ -204,14 +290,19 @@ def main():
             continue
         if a != 200:
             refused += 1
+            if options.refused:
+                print(f"#{number} {text}\n  refused: {str(left)[:200]} | {str(right)[:200]}")
             continue
-        shown = max(len(left.get("traces") or []), len(right.get("traces") or []))
+        number_shown = max(len(left.get("traces") or []), len(right.get("traces") or []))
+        values = (shown(left), shown(right))
         left, right = read(left, start + width), read(right, start + width)
-        if shown >= LIMIT:
+        if number_shown >= LIMIT:
             # Which of them are shown is the server's choice.
             cut += 1
             continue
         differing = differences(left, right)
+        both = sorted(set(values[0]) & set(values[1]))
+        differing += [f"{key}: {values[0][key]} | {values[1][key]}" for key in both if values[0][key] != values[1][key]]
         if differing:
             bad += 1
             print(f"#{number} {path} {parameters}\n  {len(differing)} of {len(set(left) | set(right))} differ, such as (left | right):")

@@ -170,7 +170,7 @@ impl<'a> Base<'a> {
     pub(crate) async fn open(mut self) -> Result<Running, Failure> {
         self.list_pages();
         let stopping = self.rings.stopping();
-        let known = crate::listeners::known(&self.config, self.doors.http_addr(), self.doors.grpc_addr());
+        let known = crate::listeners::known(&self.config, self.target, self.doors.http_addr(), self.doors.grpc_addr());
         let grpc = self.grpc.merge(crate::health::health(self.process).await);
         let pages = Pages {
             root: self.process.root.clone(),

@@ -33,6 +33,7 @@ pub use load::{Error as LoadError, Loaded, Source, load};
 pub use problem::Problem;
 pub use reference::{compatibility, reference};
 pub use render::{Mode, UnknownMode, render, render_entries, render_limits};
+pub(crate) use report::chain;
 pub use report::report;
 pub use target::{Error as TargetError, Target};
 pub use tenants::{Error as TenantsError, TenantLimits};
@@ -150,6 +151,21 @@ pub enum Invalid {
     /// A ring.
     #[error(transparent)]
     Ring(#[from] vivace_gossip::ring::RingConfigError),
+    /// A ring that separate processes share is not shared.
+    #[error(
+        "{section}.kvstore.store is {store:?}: nobody else would see this ring; with -target={target} it must be memberlist"
+    )]
+    UnsharedRing {
+        /// The section.
+        section: &'static str,
+        /// The value.
+        store: String,
+        /// The target.
+        target: Target,
+    },
+    /// Gossip.
+    #[error(transparent)]
+    Gossip(#[from] vivace_gossip::actor::BadSetting),
     /// The query-frontend.
     #[error(transparent)]
     QueryFrontend(#[from] vivace_query_frontend::config::ConfigError),
@@ -241,6 +257,12 @@ impl Config {
         }
         for ring in self.rings_of(target) {
             check(ring.map(drop).map_err(Invalid::from));
+        }
+        for invalid in crate::rings::unshared(self, target) {
+            check(Err(invalid));
+        }
+        if crate::rings::gossips(self, target) {
+            check(vivace_gossip::actor::check(&self.memberlist).map_err(Invalid::from));
         }
         let required = |present: bool, invalid: Invalid| if present { Ok(()) } else { Err(invalid) };
         match target {

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, get};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use tokio_util::sync::CancellationToken;
 use vivace_runtime::metrics::{CONTENT_TYPE, Registry};
 use vivace_runtime::telemetry::LogHandle;
@@ -233,6 +233,30 @@ async fn actors(State(pages): Shared, headers: HeaderMap) -> Response {
     }
 }
 
-async fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+/// Paths with empty, `.` or `..` parts are sent to the path that they mean: a base URL that ends with a slash is common.
+async fn not_found(uri: Uri) -> Response {
+    let Some(clean) = cleaned(uri.path()) else {
+        return (StatusCode::NOT_FOUND, "404 page not found\n").into_response();
+    };
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, format!("{clean}{query}"))]).into_response()
+}
+
+/// The path without empty, `.` and `..` parts; none where it has none. A slash at the end stays.
+fn cleaned(path: &str) -> Option<String> {
+    let (inner, end) = path.strip_suffix('/').map_or((path, ""), |inner| (inner, "/"));
+    let mut parts: Vec<&str> = Vec::new();
+    for part in inner.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    let end = if parts.is_empty() { "" } else { end };
+    // One slash only at the beginning: two would be another host.
+    let clean = format!("/{}{end}", parts.join("/"));
+    (clean != path).then_some(clean)
 }

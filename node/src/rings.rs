@@ -30,7 +30,7 @@ mod plan;
 
 pub(crate) use live_stores::RingLiveStores;
 pub(crate) use partitions::RingPartitions;
-pub(crate) use plan::gossips;
+pub(crate) use plan::{gossips, unshared};
 
 use farewell::Farewell;
 use plan::{Part, Plan};

@@ -38,6 +38,9 @@ pub(crate) fn missing(target: Target) -> Option<&'static str> {
 /// # Errors
 /// What of the configuration cannot be used; names the key.
 pub(crate) async fn add(base: &mut Base<'_>) -> Result<(), Failure> {
+    if matches!(base.target, Target::All | Target::Querier) {
+        rehearse(base).await?;
+    }
     match base.target {
         Target::All => all::add(base).await,
         Target::Distributor => distributor::add_alone(base).await,
@@ -49,6 +52,17 @@ pub(crate) async fn add(base: &mut Base<'_>) -> Result<(), Failure> {
             Err(Failure::new(missing(target).unwrap_or_default()))
         }
     }
+}
+
+/// Asks a block in memory what blocks are asked, so that the first who asks does not wait for code that was never run. What is wrong with
+/// that concerns every answer, and is said; whether to go on without them is not for this process to decide.
+async fn rehearse(base: &Base<'_>) -> Result<(), Failure> {
+    match base.pools.queries()?.run(0, vivace_storage::query::rehearse).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "rehearse queries"),
+        Err(status) => tracing::error!(error = %status, "rehearse queries"),
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         Action::Run | Action::Verify | Action::CheckConfig => {}
     }
     let environment = Environment::of_process();
-    let loaded = match on_its_own_stack(|| config::load(&line, &environment)) {
+    let loaded = match config::load(&line, &environment) {
         Ok(loaded) => loaded,
         Err(error) => {
             complain(&format!("{error}\n"));
@@ -80,14 +80,6 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         }
         _ => run(&line, loaded, &environment),
     }
-}
-
-/// Runs on a thread of its own: what reading a configuration takes of stack, the main thread would keep for ever.
-fn on_its_own_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(done) => done,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
 }
 
 /// Tempo's rule: any warning fails the check; notices do not.
@@ -114,7 +106,7 @@ fn run(line: &CommandLine, loaded: Loaded, environment: &Environment) -> ExitCod
     }
     let broken = loaded.config.validate(loaded.target);
     for invalid in &broken {
-        tracing::error!("{invalid}");
+        tracing::error!("{}", config::chain(invalid));
     }
     if !broken.is_empty() {
         return ExitCode::FAILURE;

@@ -15,11 +15,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, Context, Handler};
 use futures::FutureExt;
+use futures::future::{Either, select};
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -139,11 +141,12 @@ impl<P: Part> Cell<P> {
                 drop(permit);
                 answer(reply, result);
             }
-            Ok(Reply::Later(future)) => {
+            Ok(later @ (Reply::Later(_) | Reply::Awaited(_))) => {
                 let name = Arc::clone(&cx.name);
                 let (inbox, generation) = (std::rc::Rc::clone(&cx.inbox), cx.generation);
                 cx.run(async move {
-                    let result = AssertUnwindSafe(future).catch_unwind().await;
+                    let mut reply = reply;
+                    let Some(result) = outcome(later, &mut reply).await else { return };
                     drop(permit);
                     match result {
                         Ok(result) => answer(reply, result),
@@ -410,6 +413,24 @@ impl<P: Part> Handler<Control> for Cell<P> {
         if matches!(self.life, Life::Stopped) {
             context.stop();
         }
+    }
+}
+
+/// What becomes of a later answer, or the panic on the way to it; none when nobody waits for it any more and it may be given up.
+async fn outcome<R>(
+    reply: Reply<R>,
+    asker: &mut Option<oneshot::Sender<Result<R, Status>>>,
+) -> Option<Result<Result<R, Status>, Box<dyn Any + Send>>> {
+    match (reply, asker) {
+        (Reply::Now(result), _) => Some(Ok(result)),
+        (Reply::Awaited(future), Some(asker)) => {
+            let (future, gone) = (AssertUnwindSafe(future).catch_unwind(), pin!(asker.closed()));
+            match select(future, gone).await {
+                Either::Left((result, _)) => Some(result),
+                Either::Right(_) => None,
+            }
+        }
+        (Reply::Later(future) | Reply::Awaited(future), _) => Some(AssertUnwindSafe(future).catch_unwind().await),
     }
 }
 

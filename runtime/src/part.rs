@@ -70,6 +70,8 @@ pub enum Reply<R> {
     Now(Result<R, Status>),
     /// A future that computes it; it runs beside the part and cannot touch it. To do that, see [`Cx::then`] and [`Responder`].
     Later(LocalBoxFuture<'static, Result<R, Status>>),
+    /// As [`Reply::Later`], but the future is dropped as soon as nobody waits for the answer any more.
+    Awaited(LocalBoxFuture<'static, Result<R, Status>>),
 }
 
 impl<R: 'static> Reply<R> {
@@ -86,6 +88,11 @@ impl<R: 'static> Reply<R> {
     /// A future's result.
     pub fn later(future: impl Future<Output = Result<R, Status>> + 'static) -> Self {
         Self::Later(future.boxed_local())
+    }
+
+    /// A future's result, which changes nothing and is given up when nobody waits for it any more: for questions that cost much.
+    pub fn awaited(future: impl Future<Output = Result<R, Status>> + 'static) -> Self {
+        Self::Awaited(future.boxed_local())
     }
 
     /// An answer that some later event gives: keep the [`Responder`], return the `Reply`.
@@ -109,6 +116,7 @@ impl<R> fmt::Debug for Reply<R> {
             Self::Now(Ok(_)) => "Now(Ok)",
             Self::Now(Err(_)) => "Now(Err)",
             Self::Later(_) => "Later",
+            Self::Awaited(_) => "Awaited",
         })
     }
 }

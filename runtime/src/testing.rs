@@ -88,7 +88,7 @@ impl Serve<u64> for Echo {
 }
 
 /// What a test tells a [`Fragile`] part to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Order {
     Count,
     Panic,
@@ -97,6 +97,8 @@ pub(crate) enum Order {
     Fail,
     Stop,
     Hang,
+    /// Its answer holds this, and may be given up.
+    HangAwaited(std::sync::Arc<()>),
 }
 
 /// Counts its messages and breaks on demand. Holds an `Rc` to prove that parts need not be `Send`.
@@ -135,6 +137,11 @@ impl Serve<Order> for Fragile {
                 Reply::ok(0)
             }
             Order::Hang => Reply::later(std::future::pending()),
+            Order::HangAwaited(held) => Reply::awaited(async move {
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok(0)
+            }),
         }
     }
 }

@@ -37,7 +37,9 @@ pub use dedicated::{
 };
 pub use fresh::{EncodedBlock, Received, RefusedPart, encode_block};
 pub use index::{Error as IndexError, RowGroupIndex};
-pub use live::{LiveCursor, LiveGroup, LivePart, LiveScan, LiveShare, LiveSource, LiveTrace, LiveView, ShareCursor};
+pub use live::{
+    LiveCursor, LiveGroup, LivePart, LiveScan, LiveShare, LiveSource, LiveTrace, LiveView, Preparation, ShareCursor,
+};
 pub use meta::{BlockMeta, CompactedBlockMeta, Error as MetaError, Timestamp, Version};
 pub use read::{
     BlockCursor, BlockObjects, BlockOpener, BlockSource, Decoded, Error as ReadError, FileRanges, LeafCost, LocalBlock,

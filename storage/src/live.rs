@@ -2,16 +2,24 @@
 //!
 //! A live trace is the encoded slices that arrived. Nothing is decoded when they come: a fetch walks the bytes of each trace once and
 //! copies out only what the query names. [`LiveSource`] does just that. A [`LiveScan`] does it for several workers, knows when traces
-//! are, and reads groups that were asked often from columns.
+//! are, passes over what cannot hold a text that the query asks for, and reads groups that were asked often from columns.
 
 mod any;
+mod columns;
+mod conditions;
 mod cursor;
+mod digest;
+mod everything;
 mod group;
 mod positions;
 mod scan;
+mod shape;
+mod sieve;
 mod tags;
 mod trace;
+mod values;
 mod walk;
+mod walked;
 mod wants;
 
 use bytes::Bytes;
@@ -19,10 +27,10 @@ use vivace_protocol::TraceId;
 use vivace_traceql::{FetchError, FetchSpec, Source};
 
 pub use cursor::LiveCursor;
-pub(crate) use cursor::short_hex;
-pub use group::{LiveGroup, LivePart, LiveView};
+pub use group::{LiveGroup, LivePart, LiveView, Preparation};
 pub use scan::{LiveScan, LiveShare, ShareCursor};
 pub use trace::LiveTrace;
+pub(crate) use values::short_hex;
 pub(crate) use walk::id8;
 
 /// Traces held as encoded slices.

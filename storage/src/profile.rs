@@ -29,11 +29,38 @@ impl ProfiledBlock {
     /// The notes. What was neither reading nor loading since the beginning was evaluating.
     #[must_use]
     pub fn finish(self) -> Profile {
-        let mut profile = self.profile.into_inner();
-        profile.stored_spans = stored_spans(self.source.block());
-        let fetching = profile.read_nanos.saturating_add(profile.load_nanos);
-        profile.evaluate_nanos = nanos(self.began.elapsed()).saturating_sub(fetching);
-        profile
+        completed(self.profile.into_inner(), self.source.block(), self.began.elapsed())
+    }
+}
+
+/// Notes of all that was read of a block, in so much time.
+pub(crate) fn completed(mut profile: Profile, block: &OpenBlock, took: Duration) -> Profile {
+    profile.stored_spans = stored_spans(block);
+    let fetching = profile.read_nanos.saturating_add(profile.load_nanos);
+    profile.evaluate_nanos = nanos(took).saturating_sub(fetching);
+    profile
+}
+
+/// The notes of one cursor.
+pub(crate) fn of_cursor(block: &OpenBlock, cursor: &BlockCursor<'_>, read: Duration, load: Duration) -> Profile {
+    let counts = cursor.group_counts();
+    let columns = cursor.costs().into_iter().map(|(path, cost)| ProfileColumn {
+        stored_bytes: stored_bytes(block, &path),
+        path,
+        bytes: cost.bytes,
+        pages: cost.pages,
+        pages_skipped: cost.skipped,
+        requests: cost.requests,
+    });
+    Profile {
+        columns: columns.collect(),
+        row_groups_read: counts.read,
+        row_groups_by_predicate: counts.by_predicate,
+        row_groups_by_time: counts.by_time,
+        row_groups_by_selection: counts.by_selection,
+        read_nanos: nanos(read),
+        load_nanos: nanos(load),
+        ..Profile::default()
     }
 }
 
@@ -86,25 +113,7 @@ impl Cursor for ProfiledCursor<'_> {
 
 impl Drop for ProfiledCursor<'_> {
     fn drop(&mut self) {
-        let counts = self.cursor.group_counts();
-        let columns = self.cursor.costs().into_iter().map(|(path, cost)| ProfileColumn {
-            stored_bytes: stored_bytes(self.block, &path),
-            path,
-            bytes: cost.bytes,
-            pages: cost.pages,
-            pages_skipped: cost.skipped,
-            requests: cost.requests,
-        });
-        let own = Profile {
-            columns: columns.collect(),
-            row_groups_read: counts.read,
-            row_groups_by_predicate: counts.by_predicate,
-            row_groups_by_time: counts.by_time,
-            row_groups_by_selection: counts.by_selection,
-            read_nanos: nanos(self.read),
-            load_nanos: nanos(self.load),
-            ..Profile::default()
-        };
+        let own = of_cursor(self.block, &self.cursor, self.read, self.load);
         add(&mut self.profile.borrow_mut(), own);
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Shared by whoever holds spans: the live-store over its live traces, the querier over blocks. Calls block and compute.
 
+mod block_search;
 mod metrics;
 mod names;
+mod newest;
+mod rehearsal;
 mod share;
 mod sums;
 
@@ -23,13 +26,15 @@ use vivace_traceql::{
     SearchPlan, Source, TimeRange, TraceHit, Value, format_duration,
 };
 
+pub use self::block_search::BlockSearch;
 pub use self::metrics::{
     instant_response, merge_metrics, metrics, metrics_block, metrics_of_parts, metrics_plan, range_response,
 };
+pub use self::rehearsal::{RehearsalError, rehearse};
 pub use self::share::Share;
 pub use self::sums::{TagNamesSum, TagValuesSum};
 use crate::tags::{TagLimits, TagNames, TagSet, TagSource, TagValue, tag_values};
-use crate::{BlockSource, OpenBlock, profile::ProfiledBlock, read};
+use crate::{BlockSource, OpenBlock, read};
 pub use vivace_traceql::Budget;
 
 /// The trace as stored, an encoded `tempopb.Trace`.
@@ -215,12 +220,7 @@ fn selected_values(
         let survivors = evaluator.evaluate(&batch).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let hits = plan.hits(&batch, &survivors, usize::MAX, &mut cursor).map_err(|error| unavailable(&error))?;
         for hit in hits {
-            let mut insert = |value: &Value| {
-                if let Some(value) = TagValue::of(value) {
-                    let bytes = value.value.len();
-                    values.insert(value, bytes);
-                }
-            };
+            let mut insert = |value: &Value| values.insert_value(value);
             match field {
                 Field::Intrinsic(Intrinsic::RootName) => insert(&Value::str(&hit.root_name)),
                 Field::Intrinsic(Intrinsic::RootServiceName) => insert(&Value::str(&hit.root_service)),
@@ -267,22 +267,29 @@ pub fn search(source: &impl Source, job: &SearchJob) -> Result<SearchBatch, Stat
 /// # Errors
 /// As there.
 pub fn search_part(source: &impl Source, job: &SearchJob, budget: &Budget) -> Result<Found, Status> {
-    let invalid = |error: &dyn std::error::Error| Status::invalid_argument(error.to_string());
-    let query = Query::parse(&job.query).map_err(|error| invalid(&error))?;
-    let plan = SearchPlan::new(&query).map_err(|error| invalid(&error))?;
-    let size = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let plan = search_plan(job)?;
     // The newest are kept whatever the order of the source, so that the same question has the same answer.
     let mut merger = Merger::new(size(job.limit), true).within(budget);
     let window = window(job.start_unix_nano, job.end_unix_nano);
-    let stats =
-        traceql::search(source, &plan, window, size(job.spans_per_span_set), &mut merger).map_err(
-            |error| match error {
-                SearchError::Fetch(error) => unavailable(&error),
-                SearchError::Eval(error) => invalid(&error),
-                SearchError::OverBudget(error) => over_budget(error),
-            },
-        )?;
-    Ok(Found { merger, stats })
+    let stats = traceql::search(source, &plan, window, size(job.spans_per_span_set), &mut merger);
+    Ok(Found { merger, stats: stats.map_err(search_error)? })
+}
+
+fn search_plan(job: &SearchJob) -> Result<SearchPlan, Status> {
+    let query = Query::parse(&job.query).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    SearchPlan::new(&query).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn search_error(error: SearchError) -> Status {
+    match error {
+        SearchError::Fetch(error) => unavailable(&error),
+        SearchError::Eval(error) => Status::invalid_argument(error.to_string()),
+        SearchError::OverBudget(error) => over_budget(error),
+    }
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// The newest `limit` traces of all parts.
@@ -314,18 +321,14 @@ pub fn found_of_parts(parts: Vec<Found>) -> SearchBatch {
     }
 }
 
-/// [`search`] of a share of a block; a search that is to be explained takes all of it.
+/// [`search`] of a share of a block by one worker.
 ///
 /// # Errors
 /// As there.
 pub fn search_block(block: &Arc<OpenBlock>, share: &Share, job: &SearchJob) -> Result<SearchBatch, Status> {
-    if !job.explain {
-        let found = search_part(&share.source(block), job, share.budget())?;
-        return Ok(found_of_parts(vec![found]));
-    }
-    let source = ProfiledBlock::new(Arc::clone(block));
-    let batch = search(&source, job)?;
-    Ok(SearchBatch { profile: Some(source.finish()), ..batch })
+    let search = BlockSearch::begin(block, share, job)?;
+    search.work()?;
+    search.finish()
 }
 
 fn metadata(hit: TraceHit) -> TraceSearchMetadata {
@@ -358,14 +361,14 @@ fn span_set(set: &traceql::SpanSet) -> SpanSet {
 }
 
 fn key_value((key, value): &(Arc<str>, Value)) -> KeyValue {
-    KeyValue { key: key.to_string(), value: Some(AnyValue { value: any_value(value) }), ..KeyValue::default() }
+    KeyValue { key: key.to_string(), value: Some(AnyValue { value: Some(any_value(value)) }), ..KeyValue::default() }
 }
 
-/// Durations, statuses and kinds are shown as text.
-fn any_value(value: &Value) -> Option<any_value::Value> {
+/// Durations, statuses, kinds and nil are shown as text.
+fn any_value(value: &Value) -> any_value::Value {
     use any_value::Value as Any;
-    Some(match value {
-        Value::Nil => return None,
+    match value {
+        Value::Nil => Any::StringValue("nil".to_owned()),
         Value::Int(value) => Any::IntValue(*value),
         Value::Float(value) => Any::DoubleValue(*value),
         Value::Str(value) => Any::StringValue(value.to_string()),
@@ -374,7 +377,7 @@ fn any_value(value: &Value) -> Option<any_value::Value> {
         Value::Status(status) => Any::StringValue(status.as_str().to_owned()),
         Value::Kind(kind) => Any::StringValue(kind.as_str().to_owned()),
         Value::List(values) => Any::ArrayValue(ArrayValue {
-            values: values.iter().map(|value| AnyValue { value: any_value(value) }).collect(),
+            values: values.iter().map(|value| AnyValue { value: Some(any_value(value)) }).collect(),
         }),
-    })
+    }
 }

@@ -5,6 +5,7 @@
 //! not for each value. Everything is synchronous over [`Ranges`]: decoding is computing and runs on compute threads.
 
 mod any_value;
+mod bits;
 mod block;
 pub(crate) mod cells;
 mod chunk;
@@ -15,6 +16,8 @@ mod delta;
 mod error;
 mod find;
 mod footer;
+mod lent;
+mod levels;
 mod packed;
 mod page;
 mod ranges;
@@ -32,10 +35,13 @@ pub use block::OpenBlock;
 pub(crate) use column_rows::{ColumnRows, StoredRows, TraceIds};
 pub use error::Error;
 pub use find::{TraceRow, find_trace, locate_trace, may_contain, read_trace};
+#[cfg(test)]
+pub(crate) use levels::Levels;
 pub use ranges::{BlockObjects, FileRanges, LocalBlock, MemoryBlock, Ranges};
 pub(crate) use record::RecordReader;
 pub(crate) use rows::RowSet;
 pub use source::{BlockCursor, BlockSource, Decoded, LeafCost};
+pub(crate) use source::{Left, newest_start};
 pub use stored::{BlockOpener, StoredBlock};
 pub use traces::{Rows, rows};
 pub(crate) use values::Values as StoredValues;

@@ -166,7 +166,8 @@ impl TagValue {
         Some(match value {
             Value::Str(text) => Self::new(TagKind::String, &**text),
             Value::Int(value) => Self::new(TagKind::Int, value.to_string()),
-            Value::Float(value) => Self::new(TagKind::Float, value.to_string()),
+            // With a fraction, so that a query that is made of it says what was meant.
+            Value::Float(value) => Self::new(TagKind::Float, format!("{value:?}")),
             Value::Bool(value) => Self::new(TagKind::Bool, value.to_string()),
             Value::Duration(_) | Value::Status(_) | Value::Kind(_) | Value::List(_) | Value::Nil => return None,
         })
@@ -265,6 +266,17 @@ fn fetch_values(
     Ok(())
 }
 
+impl TagSet<TagValue> {
+    /// Adds a value, of an array each item. Empty texts and what is no value of a tag are passed over.
+    pub(crate) fn insert_value(&mut self, value: &Value) {
+        let items = if let Value::List(items) = value { &items[..] } else { std::slice::from_ref(value) };
+        for value in items.iter().filter_map(TagValue::of).filter(|value| !value.value.is_empty()) {
+            let bytes = value.value.len();
+            self.insert(value, bytes);
+        }
+    }
+}
+
 fn insert_text(values: &mut TagSet<TagValue>, text: &str) {
     if !text.is_empty() {
         values.insert(TagValue::new(TagKind::String, text), text.len());
@@ -289,12 +301,7 @@ fn insert_column(values: &mut TagSet<TagValue>, column: &Column, field: &Field) 
         Column::Union(members) => members.iter().for_each(|member| insert_column(values, member, field)),
         other => {
             for row in 0..other.rows().unwrap_or(0) {
-                let value = other.value(row, field);
-                let items = if let Value::List(items) = &value { &items[..] } else { std::slice::from_ref(&value) };
-                for value in items.iter().filter_map(TagValue::of) {
-                    let bytes = value.value.len();
-                    values.insert(value, bytes);
-                }
+                values.insert_value(&other.value(row, field));
                 if values.is_full() {
                     return;
                 }
@@ -421,5 +428,40 @@ mod tests {
         let mut stale = TagSet::new(TagLimits { max_stale: 2, ..TagLimits::default() });
         (0..4).for_each(|_| stale.insert(1, 1));
         assert!(stale.is_full());
+    }
+
+    #[test]
+    fn a_filter_that_every_span_meets_leaves_all_values_those_in_arrays_too() {
+        use prost::Message;
+        use vivace_protocol::{
+            otlp::{
+                common::{AnyValue, ArrayValue, KeyValue, any_value::Value as Any},
+                trace::{ResourceSpans, ScopeSpans, Span, TracesData},
+            },
+            vivace::TagValuesJob,
+        };
+        let any = |value| AnyValue { value: Some(value) };
+        let list =
+            Any::ArrayValue(ArrayValue { values: ["b", "a"].map(|text| any(Any::StringValue(text.into()))).into() });
+        let values = [("list", list), ("ratio", Any::DoubleValue(2.0)), ("none", Any::StringValue(String::new()))];
+        let attributes =
+            values.map(|(key, value)| KeyValue { key: key.into(), value: Some(any(value)), ..KeyValue::default() });
+        let span =
+            Span { trace_id: vec![1; 16], span_id: vec![1; 8], attributes: attributes.into(), ..Span::default() };
+        let scope_spans = vec![ScopeSpans { spans: vec![span], ..ScopeSpans::default() }];
+        let trace = TracesData { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] };
+        let live = LiveSource::new([(vivace_protocol::TraceId([1; 16]), vec![trace.encode_to_vec().into()])]);
+        let told = |tag: &str, query: &str| {
+            let job = TagValuesJob { tag: tag.into(), query: query.into(), ..TagValuesJob::default() };
+            let reply = crate::query::tag_values_of(&live, &job).unwrap();
+            reply.values.into_iter().map(|value| (value.r#type, value.value)).collect::<Vec<_>>()
+        };
+        let text = |kind: &str, value: &str| (kind.to_owned(), value.to_owned());
+        for query in ["", "{ }"] {
+            assert_eq!(told("span.list", query), [text("string", "a"), text("string", "b")], "{query}");
+            assert_eq!(told("span.ratio", query), [text("float", "2.0")], "{query}");
+            assert_eq!(told("span.none", query), [], "{query}");
+            assert_eq!(told("statusMessage", query), [], "{query}");
+        }
     }
 }

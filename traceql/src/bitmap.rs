@@ -74,6 +74,26 @@ impl Bitmap {
         Self { words, len: items.len() }
     }
 
+    /// `len` rows, 64 at a time from the lowest bit on. What lies past the end is dropped, what is missing is false.
+    #[must_use]
+    pub fn from_words(len: usize, words: impl IntoIterator<Item = u64>) -> Self {
+        let mut all = Vec::with_capacity(len.div_ceil(64));
+        all.extend(words.into_iter().take(len.div_ceil(64)));
+        all.resize(len.div_ceil(64), 0);
+        let mut map = Self { words: all, len };
+        map.trim();
+        map
+    }
+
+    /// 64 rows from `start` on, the first as the lowest bit; false past the end.
+    #[must_use]
+    pub fn word_at(&self, start: usize) -> u64 {
+        let (word, shift) = (start / 64, start % 64);
+        let low = self.words.get(word).map_or(0, |bits| bits >> shift);
+        let high = if shift == 0 { 0 } else { self.words.get(word + 1).map_or(0, |bits| bits << (64 - shift)) };
+        low | high
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -254,6 +274,11 @@ mod tests {
             let map: Bitmap = bits.iter().copied().collect();
             prop_assert_eq!(&map, &Bitmap::from_slice(&bits, |b| *b));
             prop_assert_eq!(&map, &Bitmap::from_fn(bits.len(), |row| bits[row]));
+            let word = |start: usize| (0..64).map(|row| u64::from(bits.get(start + row) == Some(&true)) << row).sum::<u64>();
+            prop_assert_eq!(&map, &Bitmap::from_words(bits.len(), (0..bits.len()).step_by(64).map(word)));
+            prop_assert_eq!(map.word_at(from), word(from));
+            let ones = Bitmap::from_words(bits.len(), std::iter::repeat(u64::MAX));
+            prop_assert_eq!(ones, Bitmap::ones(bits.len()));
             prop_assert_eq!(map.count(), bits.iter().filter(|b| **b).count());
             let ones: Vec<usize> = (0..bits.len()).filter(|row| bits[*row]).collect();
             prop_assert_eq!(map.ones_iter().collect::<Vec<_>>(), ones.clone());

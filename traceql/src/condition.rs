@@ -109,6 +109,17 @@ impl Condition {
         Some(map)
     }
 
+    /// A text that every text contains which satisfies the condition, where only texts (or arrays of some) can satisfy it. None when
+    /// there is no such text, or none that can be looked for in bytes.
+    #[must_use]
+    pub fn needle(&self) -> Option<Needle> {
+        match &self.test {
+            Test::Match(pattern) => pattern.needle().cloned(),
+            Test::Compare(CompareOp::Eq, Value::Str(literal)) => Needle::new(literal),
+            Test::Compare(..) | Test::NotMatch(_) | Test::Exists | Test::Missing => None,
+        }
+    }
+
     /// The only type of scalar or array element that can satisfy the condition on an attribute; `None` if several
     /// can. A source that stores one column per type reads no other.
     #[must_use]

@@ -77,7 +77,9 @@ pub struct FetchSpec {
     pub traces: Vec<Predicate>,
     /// Only traces whose stored time range overlaps; `None`: all.
     pub window: Option<TimeRange>,
-    /// What to fill in [`TraceInfo`].
+    /// Whether [`TraceInfo::id`] is wanted; a source that has it anyway fills it all the same.
+    pub ids: bool,
+    /// What else to fill in [`TraceInfo`].
     pub trace_fields: TraceFields,
     /// Whether [`SpanBatch::structure`] is wanted.
     pub structure: bool,
@@ -97,6 +99,7 @@ impl FetchSpec {
             spans: Predicate::Always,
             traces: Vec::new(),
             window: None,
+            ids: true,
             trace_fields: TraceFields::default(),
             structure: false,
             select_all: false,

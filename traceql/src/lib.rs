@@ -39,8 +39,9 @@ pub use metrics::{
     Cells, Exemplar, Group, Label, MetricsError, MetricsExemplar, MetricsPartial, MetricsPlan, MetricsRequest,
     MetricsResult, MetricsSeries, PartialLeaf, Window,
 };
+pub use needle::Needle;
 pub use pattern::{Pattern, PatternError};
 pub use plan::{EvalError, Evaluator, PlanError, SearchPlan, Spanset, Survivor};
 pub use query::Query;
-pub use search::{Merger, SearchError, SpanHit, SpanSet, TraceHit, search};
+pub use search::{Draft, Merger, SearchError, SpanHit, SpanSet, TraceHit, search};
 pub use value::{CompareOp, Kind, Status, Type, Value, format_duration};

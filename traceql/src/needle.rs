@@ -12,11 +12,12 @@ const REPLACEMENT: char = '\u{fffd}';
 
 /// A text to look for.
 #[derive(Clone, Debug)]
-pub(crate) struct Needle(Box<Finder<'static>>);
+pub struct Needle(Box<Finder<'static>>);
 
 impl Needle {
     /// None when looking for `text` in bytes would tell nothing: it is empty, or can stand for bytes that are no UTF-8.
-    pub(crate) fn new(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
         let useful = !text.is_empty() && !text.contains(REPLACEMENT);
         useful.then(|| Self(Box::new(Finder::new(text).into_owned())))
     }
@@ -27,7 +28,8 @@ impl Needle {
     }
 
     /// Whether `text` contains it.
-    pub(crate) fn is_in(&self, text: &[u8]) -> bool {
+    #[must_use]
+    pub fn is_in(&self, text: &[u8]) -> bool {
         self.0.find(text).is_some()
     }
 

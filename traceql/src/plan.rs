@@ -195,6 +195,7 @@ impl SearchPlan {
             spans,
             traces,
             window: None,
+            ids: fields.contains(&Intrinsic::TraceId.into()),
             trace_fields,
             structure: fields.iter().any(is_structure) || has_structural(&stages),
             select_all: false,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     budget::{Budget, Held, OverBudget},
     column::hex,
-    fetch::{Cursor, FetchError, FetchStats, Loaded, ServiceStat, Source, SpanBatch, TimeRange},
+    fetch::{Cursor, FetchError, FetchStats, Loaded, ServiceStat, Source, SpanBatch, SpanHandle, TimeRange},
     field::{Field, Intrinsic, Level},
     plan::{EvalError, SearchPlan, Survivor},
     value::Value,
@@ -242,6 +242,47 @@ fn newer(a: &TraceHit, b: &TraceHit) -> bool {
     (b.start_ns, a.trace_id) < (a.start_ns, b.trace_id)
 }
 
+type Attributes = Vec<(Arc<str>, Value)>;
+
+/// A trace that was found, without what has to be loaded to show it.
+#[derive(Clone, Debug, Default)]
+pub struct Draft {
+    /// Index into the traces of its batch.
+    pub trace: u32,
+    sets: Vec<DraftSet>,
+}
+
+#[derive(Clone, Debug)]
+struct DraftSet {
+    /// The first spans, each with the nested-set numbers that are shown of it.
+    spans: Vec<(SpanHandle, Attributes)>,
+    matched: u32,
+    attributes: Attributes,
+}
+
+impl Draft {
+    /// The spans that have to be loaded for some drafts of one source, ascending and without repeats.
+    #[must_use]
+    pub fn spans(drafts: &[Self]) -> Vec<SpanHandle> {
+        let sets = drafts.iter().flat_map(|draft| &draft.sets);
+        let mut spans: Vec<_> = sets.flat_map(|set| set.spans.iter().map(|(span, _)| *span)).collect();
+        spans.sort_unstable();
+        spans.dedup();
+        spans
+    }
+
+    /// About how much memory it takes.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let attributes = |list: &Attributes| list.iter().map(|(_, value)| 40 + value.memory()).sum::<usize>();
+        let set = |set: &DraftSet| {
+            let spans = set.spans.iter().map(|(_, structure)| 40 + attributes(structure));
+            size_of::<DraftSet>() + attributes(&set.attributes) + spans.sum::<usize>()
+        };
+        size_of::<Self>() + self.sets.iter().map(set).sum::<usize>()
+    }
+}
+
 /// Why a search failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SearchError {
@@ -272,7 +313,7 @@ pub fn search<S: Source>(
         return Ok(FetchStats::default());
     }
     let mut spec = plan.spec(window);
-    spec.trace_fields.times = true;
+    (spec.ids, spec.trace_fields.times) = (true, true);
     spec.newest_first = merger.most_recent;
     let mut cursor = source.fetch(&spec)?;
     let mut evaluator = plan.evaluator();
@@ -300,6 +341,22 @@ pub fn search<S: Source>(
 }
 
 impl SearchPlan {
+    /// What is known of a survivor of a batch before the second pass, with up to `spans_per_set` spans of every spanset.
+    #[must_use]
+    pub fn draft(&self, batch: &SpanBatch, survivor: &Survivor, spans_per_set: usize) -> Draft {
+        let sets = survivor.sets.iter().map(|set| DraftSet {
+            spans: set
+                .rows
+                .iter()
+                .take(spans_per_set)
+                .map(|row| (batch.handles[*row as usize], self.structure_attributes(batch, *row as usize)))
+                .collect(),
+            matched: u32::try_from(set.rows.len()).unwrap_or(u32::MAX),
+            attributes: set.attributes.clone(),
+        });
+        Draft { trace: survivor.trace, sets: sets.collect() }
+    }
+
     /// Second pass: loads what is shown of the survivors and puts the results together, in batch order.
     ///
     /// # Errors
@@ -314,22 +371,34 @@ impl SearchPlan {
         if survivors.is_empty() {
             return Ok(Vec::new());
         }
-        let mut rows: Vec<u32> = survivors
-            .iter()
-            .flat_map(|survivor| &survivor.sets)
-            .flat_map(|set| set.rows.iter().copied().take(spans_per_set))
-            .collect();
-        rows.sort_unstable();
-        rows.dedup();
-        let handles: Vec<_> = rows.iter().map(|row| batch.handles[*row as usize]).collect();
+        let drafts: Vec<Draft> = survivors.iter().map(|survivor| self.draft(batch, survivor, spans_per_set)).collect();
         let traces: Vec<u32> = survivors.iter().map(|survivor| survivor.trace).collect();
-        let loaded = cursor.load(&traces, &handles, self.output())?;
-        Ok(survivors
-            .iter()
+        let spans = Draft::spans(&drafts);
+        let loaded = cursor.load(&traces, &spans, self.output())?;
+        Ok(self.show(drafts, &spans, &loaded))
+    }
+
+    /// Puts together what the first pass found and the second has loaded: one trace of `loaded` for each draft, in their
+    /// order, and one row for each of `spans`, which come from [`Draft::spans`].
+    #[must_use]
+    pub fn show(&self, drafts: Vec<Draft>, spans: &[SpanHandle], loaded: &Loaded) -> Vec<TraceHit> {
+        let shown = |(span, structure): (SpanHandle, Attributes)| {
+            let mut hit = self.span(loaded, spans.binary_search(&span).ok()?);
+            hit.attributes.extend(structure);
+            Some(hit)
+        };
+        let shown = &shown;
+        drafts
+            .into_iter()
             .zip(&loaded.traces)
-            .map(|(survivor, info)| {
+            .map(|(draft, info)| {
                 let mut service_stats = info.service_stats.to_vec();
                 service_stats.sort_by(|a, b| a.service.cmp(&b.service));
+                let sets = draft.sets.into_iter().map(|set| SpanSet {
+                    spans: set.spans.into_iter().filter_map(shown).collect(),
+                    matched: set.matched,
+                    attributes: set.attributes,
+                });
                 TraceHit {
                     trace_id: info.id,
                     root_service: info.root_service.clone(),
@@ -337,26 +406,13 @@ impl SearchPlan {
                     start_ns: info.start_ns,
                     duration_ns: info.duration_ns,
                     service_stats,
-                    span_sets: survivor
-                        .sets
-                        .iter()
-                        .map(|set| SpanSet {
-                            spans: set
-                                .rows
-                                .iter()
-                                .take(spans_per_set)
-                                .filter_map(|row| Some(self.span(batch, &loaded, *row, rows.binary_search(row).ok()?)))
-                                .collect(),
-                            matched: u32::try_from(set.rows.len()).unwrap_or(u32::MAX),
-                            attributes: set.attributes.clone(),
-                        })
-                        .collect(),
+                    span_sets: sets.collect(),
                 }
             })
-            .collect())
+            .collect()
     }
 
-    fn span(&self, batch: &SpanBatch, loaded: &Loaded, row: u32, at: usize) -> SpanHit {
+    fn span(&self, loaded: &Loaded, at: usize) -> SpanHit {
         let mut hit = SpanHit { id: [0; 8], start_ns: 0, duration_ns: 0, name: "".into(), attributes: Vec::new() };
         for (field, column) in self.output().fields.iter().zip(&loaded.columns) {
             let value = match field.level() {
@@ -387,7 +443,6 @@ impl SearchPlan {
                 (field, value) => hit.attributes.push((field.result_key(), value)),
             }
         }
-        hit.attributes.extend(self.structure_attributes(batch, row as usize));
         hit
     }
 }

@@ -302,7 +302,7 @@ impl Serve<TagNamesJob> for Query {
     type Reply = TagNamesReply;
 
     fn serve(&mut self, job: TagNamesJob, _cx: &mut Cx<Self>) -> Reply<TagNamesReply> {
-        Reply::later(self.clone().tag_names(job))
+        Reply::awaited(self.clone().tag_names(job))
     }
 }
 
@@ -310,6 +310,6 @@ impl Serve<TagValuesJob> for Query {
     type Reply = TagValuesReply;
 
     fn serve(&mut self, job: TagValuesJob, _cx: &mut Cx<Self>) -> Reply<TagValuesReply> {
-        Reply::later(self.clone().tag_values(job))
+        Reply::awaited(self.clone().tag_values(job))
     }
 }

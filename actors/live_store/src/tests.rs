@@ -103,6 +103,24 @@ pub(crate) fn piece(n: u8, span: u8) -> Record {
     Record { tenant: Bytes::from_static(b"single-tenant"), value: value.freeze(), headers: Vec::new(), timestamp_ms }
 }
 
+/// Of one partition, without limits.
+pub(crate) fn setup(config: Config, dir: PathBuf, keep: Keep, compute: &Compute) -> Setup {
+    Setup {
+        config,
+        row_group_bytes: 100_000_000,
+        bloom: BloomSpec { shard_bytes: 2048, false_positives: 0.05 },
+        partition: PARTITION,
+        dir,
+        disk: Arc::new(StdDisk),
+        keep,
+        limits: Arc::new(Live(0)),
+        background: compute.clone(),
+        queries: compute.clone(),
+        metrics: Registry::new(),
+        hook: None,
+    }
+}
+
 impl World {
     fn start(dir: PathBuf, log: MemoryLog, backend: Backend, hook: Option<ApplyHook>) -> Self {
         Self::start_with(Config::default(), dir, log, backend, hook)
@@ -124,29 +142,15 @@ impl World {
         let (published, progress) = (Arc::new(AtomicUsize::new(0)), Progress::new(Offset(0)));
         let sink = Child::<Sink>::new("sink", Bounds::messages(16));
         let compute = Compute::new("t", 1, Bounds::messages(64)).unwrap();
-        let live = LiveStore::add(
-            &root,
-            Setup {
-                config,
-                row_group_bytes: 100_000_000,
-                bloom: BloomSpec { shard_bytes: 2048, false_positives: 0.05 },
-                partition: PARTITION,
-                dir,
-                disk: Arc::new(StdDisk),
-                keep: Keep::Bucket(Bucket {
-                    log: Arc::new(log.clone()),
-                    progress: progress.clone(),
-                    backend,
-                    publish: Endpoint::local(sink.mailbox()),
-                }),
-                limits: Arc::new(limits),
-                background: compute.clone(),
-                queries: compute,
-                metrics: metrics.clone(),
-                hook,
-            },
-            Placement::Here,
-        );
+        let keep = Keep::Bucket(Bucket {
+            log: Arc::new(log.clone()),
+            progress: progress.clone(),
+            backend,
+            publish: Endpoint::local(sink.mailbox()),
+        });
+        let setup = setup(config, dir, keep, &compute);
+        let setup = Setup { limits: Arc::new(limits), metrics: metrics.clone(), hook, ..setup };
+        let live = LiveStore::add(&root, setup, Placement::Here);
         let (news, listed) = (Arc::clone(&published), Listed::default());
         let list = Arc::clone(&listed);
         root.add(sink, move |_| Ok(Sink(Arc::clone(&news), Arc::clone(&list))));

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -22,7 +22,7 @@ use vivace_protocol::vivace::{
 };
 use vivace_protocol::{TraceId, find_trace};
 use vivace_runtime::{Compute, Cx, Deadline, Mailbox, Part, Replies, Reply, Serve};
-use vivace_storage::query::{self as engine, Share};
+use vivace_storage::query::{self as engine, BlockSearch, Share};
 use vivace_storage::{Backend, BlockKey, BlockMeta, OpenBlock, TraceRow, profile};
 
 use crate::blocklist::LiveBlocks;
@@ -75,12 +75,7 @@ impl Worker {
             .map(move |meta| {
                 let read = |share| worker.clone().read(Arc::clone(&meta), share, job.clone());
                 let replies = futures::future::try_join_all(split(&meta).into_iter().map(read));
-                async move {
-                    replies.await.map_err(|status| Skipped {
-                        what: format!("block {}", meta.block_id),
-                        reason: status.message().to_owned(),
-                    })
-                }
+                async move { replies.await.map_err(|status| skipped_block(&meta, &status)) }
             })
             .buffer_unordered(8)
             .boxed()
@@ -244,26 +239,64 @@ impl Worker {
         let job = Arc::new(job);
         let ended = Ended::default();
         let (flag, budget) = (Arc::clone(&ended.0), engine::budget(job.max_bytes));
-        let shares = self.shares(job.explain);
-        let split =
-            move |meta: &BlockMeta| shares(meta).into_iter().map(|share| share.until(&flag).within(&budget)).collect();
-        let search = move |block: &Arc<OpenBlock>, share: &Share, opened: Opened| {
-            let found = engine::search_block(block, share, &job);
-            own(found.map(|batch| SearchBatch { profile: opened.note(batch.profile), ..batch }))
+        let searched = move |meta: Arc<BlockMeta>| {
+            let share = Share::whole().until(&flag).within(&budget);
+            let found = self.clone().search_block(Arc::clone(&meta), share, Arc::clone(&job));
+            async move { (meta, found.await) }
         };
-        let found = self.on_shares(metas, split, search).flat_map(move |result| {
+        let found = stream::iter(metas).map(searched).buffer_unordered(8).flat_map(move |(meta, result)| {
             let _until_the_stream_is_dropped = &ended;
             stream::iter(match result {
-                Ok(mut batches) => {
-                    if let Some(Ok(first)) = batches.first_mut() {
-                        first.coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
-                    }
-                    batches.into_iter().flat_map(split_batch).collect()
+                Ok(batch) => {
+                    let coverage = Some(Coverage { total: 1, read: 1, ..Coverage::default() });
+                    SearchBatch { coverage, ..batch }.split().into_iter().map(Ok).collect()
                 }
-                Err(skipped) => vec![Ok(missed(skipped))],
+                // An error of the question itself is an answer: what other blocks would refuse too is no matter of coverage.
+                Err(status) if engine::is_final(&status) => vec![Err(status)],
+                Err(status) => vec![Ok(missed(skipped_block(&meta, &status)))],
             })
         });
         Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed(skipped)))).chain(found).boxed())
+    }
+
+    /// A first look by one worker; if that is not enough, the rest by as many as there are cores. A query that is to be explained
+    /// is run by one.
+    async fn search_block(
+        self,
+        meta: Arc<BlockMeta>,
+        share: Share,
+        job: Arc<SearchJob>,
+    ) -> Result<SearchBatch, Status> {
+        let cores = if job.explain { 1 } else { self.cores };
+        let blocks = Arc::clone(&self.blocks);
+        let look = move || {
+            let began = Instant::now();
+            let (block, at_hand) = blocks.get(&meta).map_err(|error| Status::unavailable(text(&error)))?;
+            let opened = Opened { at_hand, took: began.elapsed() };
+            let search = BlockSearch::begin(&block, &share, &job)?;
+            let left = search.left();
+            if left.min(cores) < 2 {
+                search.work()?;
+                let batch = search.finish()?;
+                return Ok(Looked::Done(SearchBatch { profile: opened.note(batch.profile), ..batch }));
+            }
+            Ok(Looked::More(Arc::new(search), left))
+        };
+        let (search, left) = match self.in_turn(look).await? {
+            Looked::Done(batch) => return Ok(batch),
+            Looked::More(search, left) => (search, left),
+        };
+        let busy = Arc::new(AtomicUsize::new(left.min(cores)));
+        let workers = (0..left.min(cores)).map(|_| {
+            let (search, busy) = (Arc::clone(&search), Arc::clone(&busy));
+            self.in_turn(move || {
+                search.work()?;
+                // Who ends last has everything at hand to go on.
+                if busy.fetch_sub(1, Ordering::AcqRel) == 1 { search.finish().map(Some) } else { Ok(None) }
+            })
+        });
+        let batches = futures::future::try_join_all(workers).await?;
+        Ok(batches.into_iter().flatten().next().unwrap_or_default())
     }
 
     async fn metrics(self, job: MetricsJob) -> Result<BoxStream<'static, Result<MetricsBatch, Status>>, Status> {
@@ -371,12 +404,15 @@ fn own<T>(result: Result<T, Status>) -> Result<Result<T, Status>, Status> {
     }
 }
 
-/// In messages that are not too long.
-fn split_batch(batch: Result<SearchBatch, Status>) -> Vec<Result<SearchBatch, Status>> {
-    match batch {
-        Ok(batch) => batch.split().into_iter().map(Ok).collect(),
-        Err(status) => vec![Err(status)],
-    }
+/// What a first look at a block came to.
+enum Looked {
+    Done(SearchBatch),
+    /// How many row groups are left to look at.
+    More(Arc<BlockSearch>, usize),
+}
+
+fn skipped_block(meta: &BlockMeta, status: &Status) -> Skipped {
+    Skipped { what: format!("block {}", meta.block_id), reason: status.message().to_owned() }
 }
 
 /// How a block came to hand.
@@ -468,7 +504,7 @@ impl Serve<TagNamesJob> for Worker {
     type Reply = TagNamesReply;
 
     fn serve(&mut self, job: TagNamesJob, _cx: &mut Cx<Self>) -> Reply<TagNamesReply> {
-        Reply::later(self.clone().tag_names(job))
+        Reply::awaited(self.clone().tag_names(job))
     }
 }
 
@@ -476,7 +512,7 @@ impl Serve<TagValuesJob> for Worker {
     type Reply = TagValuesReply;
 
     fn serve(&mut self, job: TagValuesJob, _cx: &mut Cx<Self>) -> Reply<TagValuesReply> {
-        Reply::later(self.clone().tag_values(job))
+        Reply::awaited(self.clone().tag_values(job))
     }
 }
 

@@ -178,6 +178,11 @@ pub(crate) fn window(params: &Params, rules: &TimeRules, flexible: bool) -> Resu
             ))
         })?;
         let since = u32::try_from(since.as_secs()).unwrap_or(u32::MAX);
+        if since == 0 {
+            let text =
+                format!("http parameter start must be before end. received start={end_of_time} end={end_of_time}");
+            return Err(bad(text));
+        }
         Window { start: end_of_time.saturating_sub(since), end: end_of_time }
     } else {
         match (start.filter(|s| *s > 0), end.filter(|e| *e > 0)) {
@@ -310,6 +315,10 @@ mod tests {
         assert_eq!(
             search("start=1.5&end=3").unwrap_err(),
             "invalid start: strconv.ParseUint: parsing \"1.5\": invalid syntax"
+        );
+        assert_eq!(
+            search("since=0s").unwrap_err(),
+            "http parameter start must be before end. received start=1699999970 end=1699999970"
         );
         assert_eq!(
             search("since=zz").unwrap_err(),

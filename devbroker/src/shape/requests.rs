@@ -4,16 +4,10 @@
 //! because the only ones known in these versions stand at the very end of a Fetch and hold no array. Versions above
 //! 16 of Fetch have others, so they need a table of tagged fields first.
 
-use super::Kind::{Blob, Fixed, Structs, Text, Values};
-use super::{Kind, Shape, all, between, since, until};
+use vivace_log::kafka::shape::Kind::{Blob, Structs, Text, Values};
+use vivace_log::kafka::shape::{I8, I16, I32, I64, NEVER, UUID, all, between, since, until};
 
-const I8: Kind = Fixed(1);
-const I16: Kind = Fixed(2);
-const I32: Kind = Fixed(4);
-const I64: Kind = Fixed(8);
-const UUID: Kind = Fixed(16);
-/// More than any version.
-const NEVER: i16 = i16::MAX;
+use super::Shape;
 
 pub(crate) const PRODUCE: Shape = Shape::new(
     9,

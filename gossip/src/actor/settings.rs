@@ -37,10 +37,16 @@ impl From<BadKey> for BadSetting {
     }
 }
 
-/// Finds what cannot be used before anything is bound.
-pub(super) fn check(config: &Config) -> Result<(), BadSetting> {
+/// Finds what cannot be used before anything is bound; what depends on the host's addresses is found when they are looked at.
+///
+/// # Errors
+/// The first setting of `memberlist` that cannot be used on any host.
+pub fn check(config: &Config) -> Result<(), BadSetting> {
     Discovery::new(&config.join_members.0).map_err(BadSetting::Join)?;
-    Binds::of(config)?;
+    match Binds::of(config)?.endpoints(config, config.bind_port, &[]) {
+        Ok(_) | Err(BadEndpoints::None { .. }) => {}
+        Err(bad) => return Err(bad.into()),
+    }
     keys(config)?;
     StreamTls::of(config)?;
     Ok(())

@@ -93,6 +93,8 @@ pub struct Paths {
     own: Own,
     preferred: Family,
     peers: HashMap<u64, Peer>,
+    /// Peers of which nobody said yet whether they are known.
+    unsure: Vec<u64>,
     /// How datagrams fare in general: above zero they are trusted before the pair has tried them.
     score: i8,
     /// How each family's streams fare in general.
@@ -103,7 +105,7 @@ impl Paths {
     /// Ways of a member that speaks `own` and tries `preferred` first.
     #[must_use]
     pub fn new(own: Own, preferred: Family) -> Self {
-        Self { own, preferred, peers: HashMap::new(), score: 0, families: [0; 2] }
+        Self { own, preferred, peers: HashMap::new(), unsure: Vec::new(), score: 0, families: [0; 2] }
     }
 
     /// What this member speaks.
@@ -125,37 +127,34 @@ impl Paths {
     }
 
     /// Families to reach `node` by, the best first, and whether each is worth a first try.
-    fn families(&self, now: Duration, node: &Node) -> Vec<(Family, SocketAddr, bool)> {
+    fn families(&self, now: Duration, node: &Node) -> impl Iterator<Item = (Family, SocketAddr, bool)> + Clone + use<> {
         let peer = self.peers.get(&node.id);
-        let mut found: Vec<_> = Family::BOTH
-            .into_iter()
-            .filter(|family| self.own.speaks(*family))
-            .filter_map(|family| {
-                let endpoint = node.endpoint(family)?;
-                let way = peer.map(|peer| peer.streams[family.index()]).unwrap_or_default();
-                let suspected = way.good.is_none() && self.families[family.index()] < -2;
-                let rank = (way.is_left(now), suspected, way.good.is_none(), family != self.preferred);
-                Some((rank, family, endpoint, !way.is_left(now)))
-            })
-            .collect();
-        found.sort_by_key(|(rank, ..)| *rank);
-        found.into_iter().map(|(_, family, endpoint, fresh)| (family, endpoint, fresh)).collect()
+        let mut found = Family::BOTH.map(|family| {
+            let endpoint = node.endpoint(family).filter(|_| self.own.speaks(family))?;
+            let way = peer.map(|peer| peer.streams[family.index()]).unwrap_or_default();
+            let suspected = way.good.is_none() && self.families[family.index()] < -2;
+            let rank = (way.is_left(now), suspected, way.good.is_none(), family != self.preferred);
+            Some((rank, (family, endpoint, !way.is_left(now))))
+        });
+        if let [Some((first, _)), Some((second, _))] = &found
+            && second < first
+        {
+            found.swap(0, 1);
+        }
+        found.into_iter().flatten().map(|(_, family)| family)
     }
 
     /// Direct ways to `node`: the first is the one to take, the others are for when it is not answered. Empty: no family is
     /// shared. The flag says whether the first one is expected to work.
     #[must_use]
     pub fn routes(&self, now: Duration, node: &Node, packet: bool) -> (Vec<Route>, bool) {
-        let families = self.families(now, node);
-        let expected = families.first().is_some_and(|(_, _, fresh)| *fresh);
-        let mut routes: Vec<_> = families.iter().map(|(_, endpoint, _)| Route::Stream(*endpoint)).collect();
-        if packet
-            && let Some((_, endpoint, _)) = families.iter().find(|(family, ..)| self.datagram_fits(now, node, *family))
-        {
-            routes.insert(0, Route::Datagram(*endpoint));
-            return (routes, true);
+        let mut families = self.families(now, node);
+        let streams = families.clone().map(|(_, endpoint, _)| Route::Stream(endpoint));
+        let datagram = families.clone().find(|(family, ..)| packet && self.datagram_fits(now, node, *family));
+        match datagram {
+            Some((_, endpoint, _)) => (std::iter::once(Route::Datagram(endpoint)).chain(streams).collect(), true),
+            None => (streams.collect(), families.next().is_some_and(|(_, _, fresh)| fresh)),
         }
-        (routes, expected)
     }
 
     fn datagram_fits(&self, now: Duration, node: &Node, family: Family) -> bool {
@@ -178,7 +177,7 @@ impl Paths {
     pub fn datagrams(&self, now: Duration, node: &Node) -> Vec<Route> {
         let ways = self.peers.get(&node.id).map(|peer| peer.datagrams).unwrap_or_default();
         let answered = |family: Family| ways[family.index()].good.is_some() && ways[family.index()].retry_at.is_none();
-        let families = self.families(now, node).into_iter().filter(|_| self.own.datagrams && node.datagrams());
+        let families = self.families(now, node).filter(|_| self.own.datagrams && node.datagrams());
         families.filter(|(family, ..)| answered(*family)).map(|(_, endpoint, _)| Route::Datagram(endpoint)).collect()
     }
 
@@ -206,7 +205,7 @@ impl Paths {
             let old = way.retry_at.is_none() && !proven;
             (old || way.is_due(now)).then_some(endpoint)
         };
-        self.families(now, node).into_iter().filter_map(wanted).collect()
+        self.families(now, node).filter_map(wanted).collect()
     }
 
     /// The address of a stream way that should be checked, because nothing else would tell whether it works.
@@ -214,7 +213,7 @@ impl Paths {
     pub fn stream_to_check(&self, now: Duration, node: &Node) -> Option<SocketAddr> {
         let peer = self.peers.get(&node.id)?;
         let uses_datagrams = self.own.datagrams && node.datagrams() && !peer.refuses_datagrams;
-        self.families(now, node).into_iter().find_map(|(family, endpoint, _)| {
+        self.families(now, node).find_map(|(family, endpoint, _)| {
             let (stream, datagram) = (peer.streams[family.index()], peer.datagrams[family.index()]);
             let silent = !uses_datagrams || datagram.retry_at.is_some();
             let old = stream.retry_at.is_none() && !stream.proven_within(now, STREAM_PROVEN);
@@ -225,7 +224,7 @@ impl Paths {
     /// Something came from the peer, through `via` or directly by a family. `opened` is the address of a connection that we
     /// opened.
     pub fn heard(&mut self, now: Duration, id: u64, by: Option<Family>, via: Option<u64>, opened: Option<SocketAddr>) {
-        let peer = self.peers.entry(id).or_default();
+        let peer = self.peer(id);
         peer.heard = Some(now);
         peer.streams.iter_mut().chain(&mut peer.datagrams).for_each(|way| way.peer_heard(now));
         if via.is_some() {
@@ -265,38 +264,40 @@ impl Paths {
     pub fn stream_proved(&mut self, now: Duration, id: u64, address: SocketAddr) {
         let index = Family::of(address).index();
         self.families[index] = (self.families[index] + 1).min(SCORE_MAX);
-        self.peers.entry(id).or_default().streams[index].succeeded(now);
+        self.peer(id).streams[index].succeeded(now);
     }
 
     /// A knock that was repeated, for the first time at `begun`, was not answered: the way is left.
     pub fn knocks_silent(&mut self, now: Duration, id: u64, address: SocketAddr, begun: Duration) {
-        let peer = self.peers.entry(id).or_default();
+        let mut score = self.score;
+        let peer = self.peer(id);
         let tried = peer.tried(begun);
         let way = &mut peer.datagrams[Family::of(address).index()];
         // That a peer which says nothing at all takes no datagrams either tells nothing of datagrams in general, nor does
         // what is known already.
         if way.retry_at.is_none() && !tried.mute {
-            self.score = (self.score - 1).max(-SCORE_MAX);
+            score = (score - 1).max(-SCORE_MAX);
         }
         way.failures = way.failures.max(DATAGRAM_FAILURES - 1);
         way.failed(now, DATAGRAM_FAILURES, RETRY_MAX, tried);
+        self.score = score;
     }
 
     /// A knock by stream at `begun` was not answered.
     pub fn stream_silent(&mut self, now: Duration, id: u64, address: SocketAddr, begun: Duration) {
-        let tried = self.peers.entry(id).or_default().tried(begun);
+        let tried = self.peer(id).tried(begun);
         self.stream_left(now, id, address, tried);
     }
 
     /// A knock was answered.
     pub fn knock_answered(&mut self, now: Duration, id: u64, address: SocketAddr) {
         self.score = (self.score + 1).min(SCORE_MAX);
-        self.peers.entry(id).or_default().datagrams[Family::of(address).index()].succeeded(now);
+        self.peer(id).datagrams[Family::of(address).index()].succeeded(now);
     }
 
     /// What was sent by this way at `sent` was not answered in time, and nothing else came from the peer since.
     pub fn unanswered(&mut self, now: Duration, id: u64, route: Route, sent: Duration) {
-        let (peer, tried) = (self.peers.entry(id).or_default(), Tried { begun: sent, mute: true });
+        let (peer, tried) = (self.peer(id), Tried { begun: sent, mute: true });
         match route {
             Route::Datagram(address) => {
                 peer.datagrams[Family::of(address).index()].failed(now, DATAGRAM_FAILURES, RETRY_MAX, tried);
@@ -314,7 +315,7 @@ impl Paths {
     fn stream_left(&mut self, now: Duration, id: u64, address: SocketAddr, tried: Tried) {
         let index = Family::of(address).index();
         self.families[index] = (self.families[index] - 1).max(-SCORE_MAX);
-        self.peers.entry(id).or_default().streams[index].failed(now, 1, STREAM_RETRY_MAX, tried);
+        self.peer(id).streams[index].failed(now, 1, STREAM_RETRY_MAX, tried);
     }
 
     /// What is known of the ways to a node.
@@ -331,9 +332,21 @@ impl Paths {
             .collect()
     }
 
-    /// Forgets peers that nobody knows.
+    fn peer(&mut self, id: u64) -> &mut Peer {
+        self.peers.entry(id).or_insert_with(|| {
+            self.unsure.push(id);
+            Peer::default()
+        })
+    }
+
+    /// Forgets peers that are not known. Only those are asked for that were not known yet: of the others it is said when they are
+    /// [gone](Self::forget).
     pub fn retain(&mut self, known: impl Fn(u64) -> bool) {
-        self.peers.retain(|id, _| known(*id));
+        for id in std::mem::take(&mut self.unsure) {
+            if !known(id) {
+                self.peers.remove(&id);
+            }
+        }
     }
 
     /// The peer is gone for good.

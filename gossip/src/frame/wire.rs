@@ -18,8 +18,15 @@ pub enum Malformed {
 }
 
 /// Appends fields to a buffer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Writer(pub(crate) Vec<u8>);
+
+/// Most messages fit without growing.
+impl Default for Writer {
+    fn default() -> Self {
+        Self(Vec::with_capacity(128))
+    }
+}
 
 impl Writer {
     pub(crate) fn u8(&mut self, value: u8) {

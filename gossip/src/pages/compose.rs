@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::caller::{Caller, Port};
 use super::cluster_verdict::{judge_address, judge_cluster};
 use super::evidence::{Checked, Cluster, ClusterMember, Contact};
-use super::finding::{Code, Finding, Severity};
-use super::member_verdict::{MemberEvidence, RingKind, judge_member};
+use super::finding::{Code, Finding, Forget, Severity};
+use super::member_verdict::{MemberEvidence, RingKind, deaf, judge_member};
 use super::memberlist_page::MemberlistPageView;
 use super::partition_page::{PartitionPageView, PartitionRow, judge_partition};
 use super::process_verdict::judge_process;
@@ -133,6 +133,27 @@ struct Moment {
     peers: Vec<super::shared::PeerView>,
 }
 
+impl Moment {
+    /// What came of calling the addresses of a member.
+    fn services_of(&self, entry: &RingEntry) -> Vec<Checked> {
+        let addresses = entry.instance.addresses.iter().map(|address| (Port::Service, address.to_string()));
+        addresses.filter_map(|key| self.services.get(&key).cloned()).collect()
+    }
+
+    /// Why an owner of a partition that is up cannot be asked from here, if so.
+    fn deaf(&self, owner: &RingEntry) -> Option<Finding> {
+        deaf(&MemberEvidence {
+            kind: RingKind::LiveStore,
+            entry: owner,
+            process: self.processes.get(&owner.nonce),
+            rivals: &[],
+            services: &self.services_of(owner),
+            other_owners: 0,
+            held: false,
+        })
+    }
+}
+
 /// How long other members may take to say what they hold, whatever the host does.
 const PEERS_PATIENCE: Duration = Duration::from_millis(1200);
 
@@ -218,8 +239,7 @@ fn rows(view: &RingView, kind: RingKind, moment: &Moment, held: &[String]) -> Ve
     let shares = view.ownership();
     let row = |(entry, ownership): (&RingEntry, f64)| {
         let rivals: Vec<&RingEntry> = view.rivals_of(&entry.id).collect();
-        let addresses = entry.instance.addresses.iter().map(|address| (Port::Service, address.to_string()));
-        let services: Vec<Checked> = addresses.filter_map(|key| moment.services.get(&key).cloned()).collect();
+        let services = moment.services_of(entry);
         let partition = entry.instance.partition;
         let owns = |other: &&RingEntry| other.id != entry.id && other.is_healthy();
         let other_owners = view.entries().iter().filter(owns).filter(|other| other.instance.partition == partition);
@@ -260,18 +280,26 @@ pub(super) async fn partition_page(
     layout: &Layout,
     now: Duration,
 ) -> PartitionPageView {
-    let moment = moment(boards.of_partitions(), caller, &[]).await;
+    let board = boards.of_partitions();
+    let rings = board.rings();
+    // Within one process nobody calls an address.
+    let shared = rings.partitions.as_ref().filter(|_| board.cluster().is_some());
+    let owners: Vec<&RingEntry> =
+        shared.iter().flat_map(|(_, view)| view.entries()).flat_map(|entry| &entry.owners).collect();
+    let moment = moment(board, caller, &owners).await;
     let live_stores: Vec<&str> =
         layout.rings.iter().filter(|page| page.kind == RingKind::LiveStore).map(|page| page.ring.as_str()).collect();
     let mut partitions = Vec::new();
     if let Some((_, view)) = &moment.rings.partitions {
         for (entry, ownership) in view.entries().iter().zip(view.ownership()) {
-            let finding = judge_partition(entry.id, Some(entry), &entry.owners);
+            let up = entry.owners.iter().filter(|owner| owner.is_healthy());
+            let deaf: Vec<Finding> = up.filter_map(|owner| moment.deaf(owner)).collect();
+            let finding = judge_partition(entry.id, Some(entry), &entry.owners, &deaf);
             let (owners, entry) = (entry.owners.clone(), entry.clone());
             partitions.push(PartitionRow { id: entry.id, entry: Some(entry), owners, ownership, finding });
         }
         for (id, owners) in view.orphans() {
-            let finding = judge_partition(*id, None, owners);
+            let finding = judge_partition(*id, None, owners, &[]);
             partitions.push(PartitionRow { id: *id, entry: None, owners: owners.clone(), ownership: 0.0, finding });
         }
         partitions.sort_by_key(|row| row.id);
@@ -291,6 +319,20 @@ pub(super) async fn partition_page(
     }
 }
 
+/// Why records of processes should not be forgotten, as far as rings say so.
+fn needed_in_rings(layout: &Layout, moment: &Moment) -> HashMap<u64, String> {
+    let mut needed = HashMap::new();
+    for page in &layout.rings {
+        let Some(view) = moment.rings.rings.get(&page.ring) else { continue };
+        for row in rows(view, page.kind, moment, &[]) {
+            if let Some(forget) = row.finding.forget.filter(|forget| !forget.safe) {
+                needed.entry(row.entry.nonce).or_insert(forget.why);
+            }
+        }
+    }
+    needed
+}
+
 /// None where gossip is not used.
 pub(super) async fn memberlist_page(
     boards: &Boards,
@@ -300,11 +342,18 @@ pub(super) async fn memberlist_page(
 ) -> Option<MemberlistPageView> {
     let mut moment = moment(boards.of_members(), caller, &[]).await;
     let cluster = moment.cluster.as_deref()?.clone();
-    let verdicts = cluster
-        .members
-        .iter()
-        .map(|member| moment.processes.remove(&member.process).unwrap_or_else(|| judge_process(member, &[])))
-        .collect();
+    let needed = needed_in_rings(layout, &moment);
+    let verdict = |member: &ClusterMember| {
+        let mut finding = moment.processes.remove(&member.process).unwrap_or_else(|| judge_process(member, &[]));
+        // A process may be forgotten where each of its rings can do without its record.
+        if let (Some(forget), Some(why)) = (&mut finding.forget, needed.get(&member.process))
+            && forget.safe
+        {
+            *forget = Forget { safe: false, why: why.clone() };
+        }
+        finding
+    };
+    let verdicts = cluster.members.iter().map(verdict).collect();
     Some(MemberlistPageView {
         verdicts,
         findings: moment.findings,

@@ -101,6 +101,8 @@ pub enum Code {
     ForgettingHeld,
     /// Nobody up owns the partition.
     PartitionUnowned,
+    /// Its owners are up, and none of them can be asked.
+    PartitionUnanswered,
     /// Owners name a partition that is not there.
     PartitionMissing,
     /// The partition's state is locked.

@@ -245,6 +245,14 @@ fn a_dead_service_port_is_named_while_gossip_lives() {
         let finding = &shards(&page)[2]["finding"];
         assert_eq!(finding["forget"]["safe"], false);
         assert!(finding["evidence"][0].as_str().unwrap().ends_with("refuses connections."), "{finding}");
+        assert!(finding["effect"].as_str().unwrap().starts_with("Nobody else owns partition 2"), "{finding}");
+        // Its owner is up, and yet nobody answers for its partition.
+        let code = |page: &Value, id: usize| page["partitions"][id]["finding"]["code"].clone();
+        let unanswered = |page: &Value| code(page, 2) == "partition_unanswered";
+        let page = members[0].until("/partition-ring", "nobody answers for a partition", unanswered).await;
+        assert_eq!((code(&page, 0), code(&page, 1)), ("healthy".into(), "healthy".into()));
+        let evidence = page["partitions"][2]["finding"]["evidence"][0].as_str().unwrap().to_owned();
+        assert!(evidence.starts_with("live-store-2 is alive, but the port"), "{evidence}");
         stop(members).await;
     });
 }

@@ -81,7 +81,7 @@ pub fn judge_member(evidence: &MemberEvidence<'_>) -> Finding {
         _ if evidence.services.iter().any(|check| check.contact == Contact::NotServing) => not_serving(evidence),
         _ => Finding::new(Code::Healthy, Severity::Ok, &entry.id, "is healthy")
             .evidence("Its process answers in membership.")
-            .forget(false, "it is alive: it would register again at once"),
+            .forget(false, "it is alive and would register again at once"),
     }
 }
 
@@ -120,16 +120,7 @@ fn absent(evidence: &MemberEvidence<'_>) -> Finding {
         finding.severity = Severity::Note;
     }
     finding.effect = match (evidence.kind, entry.instance.partition) {
-        (RingKind::LiveStore, Some(partition)) if evidence.other_owners > 0 => {
-            format!(
-                "Partition {partition} is answered by {} other owner(s); nothing is missing.",
-                evidence.other_owners
-            )
-        }
-        (RingKind::LiveStore, Some(partition)) => format!(
-            "Nobody else owns partition {partition}: what it holds that is not yet in blocks is missing from answers, \
-             which say so."
-        ),
+        (RingKind::LiveStore, Some(partition)) => without(partition, evidence.other_owners),
         (RingKind::Distributor, _) => "The global rate limit is shared by one distributor less.".to_owned(),
         (RingKind::BackendWorker, _) => "Other workers build its tenant indexes.".to_owned(),
         (RingKind::MetricsGenerator, _) | (RingKind::LiveStore, None) => finding.effect,
@@ -149,6 +140,17 @@ fn absent(evidence: &MemberEvidence<'_>) -> Finding {
         _ => {}
     }
     finding
+}
+
+/// What follows where an owner of a partition cannot be asked.
+fn without(partition: u32, other_owners: usize) -> String {
+    match other_owners {
+        0 => format!(
+            "Nobody else owns partition {partition}: what it holds that is not yet in blocks is missing from answers, \
+             which say so."
+        ),
+        others => format!("Partition {partition} is answered by {others} other owner(s); nothing is missing."),
+    }
 }
 
 fn unknown(entry: &RingEntry) -> Finding {
@@ -211,17 +213,19 @@ fn dead_service(evidence: &MemberEvidence<'_>) -> Option<Finding> {
     Some(
         finding
             .evidence("Its process answers in membership.")
-            .effect(match evidence.kind {
-                RingKind::LiveStore => {
-                    "Queries for recent data fail there and are answered by other owners, if there are any."
-                }
-                RingKind::Distributor | RingKind::BackendWorker | RingKind::MetricsGenerator => {
-                    "Calls to it fail; what it does by itself goes on."
-                }
+            .effect(match (evidence.kind, entry.instance.partition) {
+                (RingKind::LiveStore, Some(partition)) => without(partition, evidence.other_owners),
+                _ => "Calls to it fail; what it does by itself goes on.".to_owned(),
             })
             .action(action)
-            .forget(false, "it is alive: it would register again at once"),
+            .forget(false, "it is alive and would register again at once"),
     )
+}
+
+/// Why a member that is up cannot be asked from here, if so.
+pub(super) fn deaf(evidence: &MemberEvidence<'_>) -> Option<Finding> {
+    let refuses = evidence.services.iter().any(|check| check.contact == Contact::NotServing);
+    dead_service(evidence).or_else(|| refuses.then(|| not_serving(evidence)))
 }
 
 /// It starts, and will serve; or a part of it has failed.
@@ -235,7 +239,7 @@ fn not_serving(evidence: &MemberEvidence<'_>) -> Finding {
         .evidence("Its process answers in membership.")
         .effect("Calls to it are refused until it serves.")
         .action("While it starts, wait: /ready on it says for what. Else see its log and /status/services.")
-        .forget(false, "it is alive: it would register again at once")
+        .forget(false, "it is alive and would register again at once")
 }
 
 /// How long ago a member was last known to live, in words.

@@ -388,6 +388,18 @@ async fn members_as_json_have_tempos_keys() {
 }
 
 #[tokio::test]
+async fn a_dead_process_is_not_safe_to_forget_on_one_page_and_needed_on_another() {
+    let safe = |page: &Value| page["SortedMembers"][2]["Finding"]["forget"].clone();
+    let site = site().with_cluster().await;
+    let got = safe(&site.json("/memberlist").await);
+    assert_eq!(got["safe"], false);
+    assert!(got["why"].as_str().unwrap().starts_with("it is the last owner of partition 1"), "{got}");
+    // Where no ring has its record, nothing is said against it.
+    site.board.publish(Rings::default());
+    assert_eq!(safe(&site.json("/memberlist").await)["safe"], true);
+}
+
+#[tokio::test]
 async fn the_process_verdict_reaches_the_ring_page() {
     let got = site().with_cluster().await.json("/live-store/ring").await;
     let finding = &got["shards"][2]["finding"];

@@ -87,9 +87,14 @@ struct Row<'a> {
     finding: &'a Finding,
 }
 
-/// Judges a partition by what is known of its owners.
+/// Judges a partition by what is known of its owners, and by the verdicts on those of them that are up and cannot be asked.
 #[must_use]
-pub(super) fn judge_partition(id: u32, entry: Option<&PartitionEntry>, owners: &[RingEntry]) -> Finding {
+pub(super) fn judge_partition(
+    id: u32,
+    entry: Option<&PartitionEntry>,
+    owners: &[RingEntry],
+    deaf: &[Finding],
+) -> Finding {
     let subject = format!("partition {id}");
     let names = listed(owners.iter().map(|owner| owner.id.to_string()));
     let up = owners.iter().filter(|owner| owner.is_healthy()).count();
@@ -126,6 +131,9 @@ pub(super) fn judge_partition(id: u32, entry: Option<&PartitionEntry>, owners: &
             .effect(effect)
             .action("Bring back a live-store whose name ends in this number, in any zone.");
     }
+    if deaf.len() == up {
+        return unanswered(&subject, entry.state(), deaf);
+    }
     if entry.is_locked() {
         let lock = &entry.partition.lock;
         return Finding::new(Code::PartitionLocked, Severity::Note, &subject, "is locked in its state")
@@ -140,6 +148,24 @@ pub(super) fn judge_partition(id: u32, entry: Option<&PartitionEntry>, owners: &
         PartitionState::Deleted => "is deleted",
     };
     Finding::new(Code::Healthy, Severity::Ok, &subject, words).evidence(format!("Owners: {names}, {up} of them up."))
+}
+
+/// Its owners live, and nobody who asks them for recent data gets an answer.
+fn unanswered(subject: &str, state: PartitionState, deaf: &[Finding]) -> Finding {
+    let effect = match state {
+        PartitionState::Active => "It is written to; its recent data is missing from answers, which say so.",
+        PartitionState::Pending | PartitionState::Inactive | PartitionState::Deleted => {
+            "Nothing is written to it; what it holds and blocks do not is missing from answers, which say so."
+        }
+    };
+    // An owner that starts says so, and soon will answer.
+    let worst = deaf.iter().map(|owner| owner.severity).max().unwrap_or(Severity::Warning);
+    let verdict = "has owners that are up, and none that can be asked from here";
+    let mut finding = Finding::new(Code::PartitionUnanswered, worst, subject, verdict);
+    for owner in deaf {
+        finding = finding.evidence(format!("{} {}.", owner.subject, owner.verdict));
+    }
+    finding.effect(effect).action("See what is said of these owners at /live-store/ring.")
 }
 
 impl PartitionPageView {

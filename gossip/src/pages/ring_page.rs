@@ -169,7 +169,7 @@ impl RingPageView {
         write_differences(&mut out, self.digest, &self.differences);
         write_coverage(&mut out, &self.coverage);
         if tokens {
-            for row in &self.members {
+            for row in self.members.iter().filter(|row| !row.tokens.is_empty()) {
                 out.element("h2", &format!("Tokens of {}", row.entry.id));
                 let list: Vec<String> = row.tokens.iter().map(ToString::to_string).collect();
                 out.raw("<p><code>").text(&list.join(" ")).raw("</code></p>");

@@ -57,6 +57,9 @@ impl Kind {
     pub const ALL: [Self; 5] = [Self::Swim, Self::Doubt, Self::Knock, Self::Relay, Self::Sync];
 }
 
+/// Before a packet of foca's: kind, flag and two sums.
+pub(super) const SWIM_HEAD_BYTES: usize = 18;
+
 impl Body {
     pub(crate) fn kind(&self) -> Kind {
         match self {
@@ -74,6 +77,7 @@ impl Body {
         let mut out = Writer::default();
         match self {
             Self::Swim { hears_datagrams, roster, state, packet } => {
+                out.0.reserve(SWIM_HEAD_BYTES + packet.len());
                 out.raw(&[1, (*hears_datagrams).into()]);
                 out.u64(*roster);
                 out.u64(*state);

@@ -14,6 +14,9 @@ use super::Node;
 use crate::frame::Malformed;
 use crate::frame::wire::{Reader, Writer};
 
+const PING: u8 = 1;
+const INDIRECT_PING: u8 = 4;
+
 /// Reads and writes foca's headers and members.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Codec {
@@ -95,6 +98,14 @@ pub(crate) fn read_header(from: &mut Reader<'_>) -> Result<Header<Node>, Malform
     Ok(Header { src, src_incarnation, dst, message })
 }
 
+/// Whether a packet that foca wrote is a probe, its own or for somebody else. Said of every packet that is sent, so nothing
+/// of it is built.
+pub(crate) fn is_probe(packet: &[u8]) -> bool {
+    let mut from = Reader(packet);
+    let kind = Node::skip(&mut from).and_then(|()| from.u16()).and_then(|_| Node::read_bare(&mut from));
+    matches!(kind.and_then(|_| from.u8()), Ok(PING | INDIRECT_PING))
+}
+
 fn write_message(message: &Message<Node>, out: &mut Writer) {
     let third = |out: &mut Writer, kind: u8, node: &Node, number: u8| {
         out.u8(kind);
@@ -102,10 +113,10 @@ fn write_message(message: &Message<Node>, out: &mut Writer) {
         out.u8(number);
     };
     match message {
-        Message::Ping(number) => out.raw(&[1, *number]),
+        Message::Ping(number) => out.raw(&[PING, *number]),
         Message::Ack(number) => out.raw(&[2, *number]),
         Message::PingReq { target, probe_number } => third(out, 3, target, *probe_number),
-        Message::IndirectPing { origin, probe_number } => third(out, 4, origin, *probe_number),
+        Message::IndirectPing { origin, probe_number } => third(out, INDIRECT_PING, origin, *probe_number),
         Message::IndirectAck { target, probe_number } => third(out, 5, target, *probe_number),
         Message::ForwardedAck { origin, probe_number } => third(out, 6, origin, *probe_number),
         Message::Announce => out.u8(7),
@@ -118,10 +129,10 @@ fn write_message(message: &Message<Node>, out: &mut Writer) {
 
 fn read_message(from: &mut Reader<'_>) -> Result<Message<Node>, Malformed> {
     Ok(match from.u8()? {
-        1 => Message::Ping(from.u8()?),
+        PING => Message::Ping(from.u8()?),
         2 => Message::Ack(from.u8()?),
         3 => Message::PingReq { target: Node::read_bare(from)?, probe_number: from.u8()? },
-        4 => Message::IndirectPing { origin: Node::read_bare(from)?, probe_number: from.u8()? },
+        INDIRECT_PING => Message::IndirectPing { origin: Node::read_bare(from)?, probe_number: from.u8()? },
         5 => Message::IndirectAck { target: Node::read_bare(from)?, probe_number: from.u8()? },
         6 => Message::ForwardedAck { origin: Node::read_bare(from)?, probe_number: from.u8()? },
         7 => Message::Announce,
@@ -187,6 +198,8 @@ mod tests {
             codec.encode_header(&header, &mut bytes).unwrap();
             assert_eq!(codec.incarnation(), 9);
             assert_eq!(codec.decode_header(&bytes[..]).unwrap(), header);
+            let probe = matches!(header.message, Message::Ping(_) | Message::IndirectPing { .. });
+            assert_eq!(is_probe(&bytes), probe, "{header:?}");
         }
     }
 
@@ -196,6 +209,7 @@ mod tests {
             let mut codec = Codec::default();
             codec.decode_header(&bytes[..]).ok();
             codec.decode_member(&bytes[..]).ok();
+            is_probe(&bytes);
         }
     }
 }

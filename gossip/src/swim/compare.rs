@@ -97,10 +97,11 @@ impl<S: Replicated> Swim<S> {
 
     /// A packet brought the sums of its sender.
     pub(super) fn compare_sums(&mut self, now: Duration, peer: &Node, (roster, state): (u64, u64)) {
-        if self.roster.is_up(peer) {
-            self.compare.sums.insert(peer.id, state);
+        if !self.roster.is_up(peer) {
+            return;
         }
-        if !self.tuning.anti_entropy || !self.roster.is_up(peer) || self.node().left {
+        self.compare.sums.insert(peer.id, state);
+        if !self.tuning.anti_entropy || self.node().left {
             return;
         }
         if roster == self.roster.digest() && state == self.state.borrow().digest() {

@@ -130,6 +130,14 @@ impl Node {
         }
     }
 
+    /// Steps over a member that was written in full.
+    pub(crate) fn skip(from: &mut Reader<'_>) -> Result<(), Malformed> {
+        from.take(8 + 4)?;
+        let (flags, name) = (from.u8()?, usize::from(from.u8()?));
+        let endpoint = |bit: u8, bytes: usize| if flags & bit == 0 { 0 } else { bytes };
+        from.take(name + endpoint(2, 4 + 2) + endpoint(4, 16 + 2)).map(drop)
+    }
+
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (id, generation, flags) = (from.u64()?, believed(from.u32()?)?, from.u8()?);
         if flags & !15 != 0 {
@@ -212,6 +220,9 @@ mod tests {
             prop_assert!(from.end().is_ok());
             prop_assert_eq!(&read, &node);
             prop_assert_eq!(read.about, node.about);
+            let mut from = Reader(&out.0);
+            Node::skip(&mut from).unwrap();
+            prop_assert!(from.end().is_ok());
         }
 
         #[test]

@@ -114,9 +114,8 @@ impl<S: Replicated> Swim<S> {
             // The sender has not heard of our new life yet.
             self.send_proof(now, &header.src);
         }
-        if let Some(known) =
-            self.roster.get(header.src.id).map(|entry| entry.node.clone()).filter(|it| it.beats(&header.src))
-        {
+        let later = self.roster.get(header.src.id).filter(|entry| entry.node.beats(&header.src));
+        if let Some(known) = later.map(|entry| entry.node.clone()) {
             // A packet that was long on its way; or a sender that does not know how it is known, and must hear it from us.
             self.send(now, &header.src, &Body::Known { about: known }, true);
             return Ok(());

@@ -90,8 +90,7 @@ impl<S: Replicated> Swim<S> {
 
     /// Begins a comparison with random addresses at which no member is known to be.
     fn try_addresses(&mut self, now: Duration, tries: usize) {
-        let taken: std::collections::BTreeSet<SocketAddr> =
-            self.roster.iter().filter(|entry| entry.up).flat_map(|entry| entry.node.endpoints()).collect();
+        let taken = |address: &SocketAddr| self.roster.at(*address).any(|entry| entry.up);
         let own = self.paths.own();
         let speaks = |address: &SocketAddr| match crate::families::Family::of(*address) {
             crate::families::Family::V4 => own.v4,
@@ -102,7 +101,7 @@ impl<S: Replicated> Swim<S> {
             .seeds
             .iter()
             .chain(self.rejoin.peers.keys())
-            .filter(|address| !taken.contains(address) && speaks(address))
+            .filter(|address| !taken(address) && speaks(address))
             .copied()
             .collect();
         free.sort_unstable();

@@ -1,6 +1,7 @@
 //! Everybody who is or was here, found by id, with sums that two members compare.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use foca::State;
@@ -23,6 +24,8 @@ pub struct Entry {
 #[derive(Debug, Default)]
 pub struct Roster {
     entries: BTreeMap<u64, Entry>,
+    /// Who tells an endpoint, in the order of their ids.
+    at: HashMap<SocketAddr, Vec<u64>>,
     buckets: Box<Sums>,
     digest: u64,
     up: usize,
@@ -51,6 +54,11 @@ impl Roster {
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Entry> {
         self.entries.get(&id)
+    }
+
+    /// Everybody who tells this endpoint, in the order of their ids.
+    pub fn at(&self, endpoint: SocketAddr) -> impl Iterator<Item = &Entry> {
+        self.at.get(&endpoint).into_iter().flatten().filter_map(|id| self.entries.get(id))
     }
 
     /// The process is up, in this life.
@@ -128,15 +136,36 @@ impl Roster {
         if up {
             self.count(&node);
         }
-        self.entries.insert(node.id, Entry { node, up, since });
+        let before = self.entries.insert(node.id, Entry { node: node.clone(), up, since });
+        if let Some(before) = before.filter(|before| !before.node.endpoints().eq(node.endpoints())) {
+            self.leave(&before.node);
+        }
+        for endpoint in node.endpoints() {
+            let ids = self.at.entry(endpoint).or_default();
+            if let Err(place) = ids.binary_search(&node.id) {
+                ids.insert(place, node.id);
+            }
+        }
         true
+    }
+
+    /// The process is at none of these endpoints any more.
+    fn leave(&mut self, node: &Node) {
+        for endpoint in node.endpoints() {
+            if let Some(ids) = self.at.get_mut(&endpoint) {
+                ids.retain(|id| *id != node.id);
+                if ids.is_empty() {
+                    self.at.remove(&endpoint);
+                }
+            }
+        }
     }
 
     /// Forgets a process that is down in this life; answers whether it did.
     pub fn forget(&mut self, node: &Node) -> bool {
         let gone = self.get(node.id).is_some_and(|entry| !entry.up && entry.node == *node);
-        if gone {
-            self.entries.remove(&node.id);
+        if gone && let Some(entry) = self.entries.remove(&node.id) {
+            self.leave(&entry.node);
         }
         gone
     }
@@ -183,6 +212,7 @@ pub(crate) fn is_up(state: State) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swim::About;
     use proptest::prelude::*;
 
     fn node(id: u64, generation: u32) -> Node {
@@ -206,6 +236,31 @@ mod tests {
             prop_assert_eq!(roster.digest(), fresh.digest());
             prop_assert_eq!(roster.buckets(), fresh.buckets());
             prop_assert_eq!(roster.up(), ups.len());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn who_is_at_an_endpoint_is_who_tells_it_now(
+            events in proptest::collection::vec((0_u64..8, 1_u32..4, 0_u16..5, any::<bool>(), any::<bool>()), 0..80),
+        ) {
+            let mut roster = Roster::default();
+            let v4 = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+            let v6 = |port: u16| SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], port));
+            for (id, generation, port, dual, up) in events {
+                let about = About { v4: Some(v4(port)), v6: dual.then(|| v6(port)), ..About::default() };
+                let mut node = Node::new(id, about);
+                node.generation = generation;
+                if !roster.forget(&node) {
+                    roster.set(Duration::ZERO, node, up);
+                }
+                for endpoint in (0..5).flat_map(|port| [v4(port), v6(port)]) {
+                    let told = roster.iter().filter(|entry| entry.node.endpoints().any(|told| told == endpoint));
+                    let told: Vec<u64> = told.map(|entry| entry.node.id).collect();
+                    prop_assert_eq!(roster.at(endpoint).map(|entry| entry.node.id).collect::<Vec<_>>(), told);
+                }
+            }
+            prop_assert!(roster.at.values().all(|ids| !ids.is_empty()));
         }
     }
 

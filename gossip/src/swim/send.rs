@@ -4,12 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use foca::Message;
-
-use super::codec::read_header;
+use super::codec::is_probe;
 use super::{Body, Channel, Due, Kind, Node, Output, Swim, Target};
 use crate::families::{Family, Paths, Route};
-use crate::frame::wire::Reader;
 use crate::frame::{DATAGRAM_BYTES_MAX, OVERHEAD_BYTES_MAX};
 use crate::sync::Replicated;
 
@@ -69,13 +66,10 @@ impl<S: Replicated> Swim<S> {
     /// Sends a packet of foca's. Probes are watched.
     pub(super) fn send_packet(&mut self, now: Duration, to: &Node, packet: Vec<u8>) {
         let to = self.known(to);
-        let probes = match read_header(&mut Reader(&packet)).map(|header| header.message) {
-            Ok(Message::Ping(_) | Message::IndirectPing { .. }) => true,
-            Ok(_) | Err(_) => false,
-        };
-        let body = self.swim_body(packet.clone());
+        let probe = is_probe(&packet).then(|| packet.clone());
+        let body = self.swim_body(packet);
         let Some(route) = self.send(now, &to, &body, true) else { return };
-        if probes {
+        if let Some(packet) = probe {
             self.serial += 1;
             self.awaited.insert(self.serial, Awaited { to: to.clone(), route, sent: now, packet });
             self.timers.set(now + self.tuning.escalate_after, Due::Escalate(self.serial));
@@ -114,7 +108,7 @@ impl<S: Replicated> Swim<S> {
                     return Some(Route::Stream(address));
                 }
                 (_, Some(via)) => {
-                    self.dispatch(now, to, Route::Via(via), &bytes, body.kind(), packet);
+                    self.dispatch(now, to, Route::Via(via), bytes, body.kind(), packet);
                     return Some(Route::Via(via));
                 }
                 (Some(Channel::Datagram), None) => {
@@ -133,7 +127,7 @@ impl<S: Replicated> Swim<S> {
         let direct = routes.first().copied();
         let route =
             if expected { direct } else { self.relays(now, to).first().map(|via| Route::Via(*via)).or(direct) }?;
-        self.dispatch(now, to, route, &bytes, body.kind(), packet);
+        self.dispatch(now, to, route, bytes, body.kind(), packet);
         Some(route)
     }
 
@@ -146,21 +140,19 @@ impl<S: Replicated> Swim<S> {
         if !expected {
             routes.extend(self.relays(now, to).into_iter().take(ALTERNATIVE_RELAYS).map(Route::Via));
         }
-        let others = routes.into_iter().filter(|route| Some(*route) != except).take(ALTERNATIVES_MAX);
-        for route in others.collect::<Vec<_>>() {
-            self.dispatch(now, to, route, &bytes, body.kind(), true);
+        for route in routes.into_iter().filter(|route| Some(*route) != except).take(ALTERNATIVES_MAX) {
+            self.dispatch(now, to, route, bytes.clone(), body.kind(), true);
         }
     }
 
-    fn dispatch(&mut self, now: Duration, to: &Node, route: Route, bytes: &[u8], kind: Kind, packet: bool) {
+    fn dispatch(&mut self, now: Duration, to: &Node, route: Route, bytes: Vec<u8>, kind: Kind, packet: bool) {
         match route {
-            Route::Datagram(address) => self.emit(Target::Datagram(address), bytes.to_vec(), kind),
-            Route::Stream(address) => self.emit(Target::Stream(address), bytes.to_vec(), kind),
+            Route::Datagram(address) => self.emit(Target::Datagram(address), bytes, kind),
+            Route::Stream(address) => self.emit(Target::Stream(address), bytes, kind),
             Route::Via(by) => {
                 let Some(relay) = self.roster.get(by).map(|entry| entry.node.clone()) else { return };
                 let origin = self.node().id;
-                let wrapped =
-                    Body::Relay { origin, by, to: to.id, passed: false, packet, body: bytes.to_vec() }.encode();
+                let wrapped = Body::Relay { origin, by, to: to.id, passed: false, packet, body: bytes }.encode();
                 let (routes, _) = self.paths.routes(now, &relay, packet && fits_datagram(&wrapped));
                 match routes.first() {
                     Some(Route::Datagram(address)) => self.emit(Target::Datagram(*address), wrapped, Kind::Relay),
@@ -179,7 +171,7 @@ impl<S: Replicated> Swim<S> {
         let (routes, _) = self.paths.routes(now, &target, packet && fits_datagram(&bytes));
         let Some(route) = routes.first().copied() else { return };
         self.relayed += 1;
-        self.dispatch(now, &target, route, &bytes, Kind::Relay, packet);
+        self.dispatch(now, &target, route, bytes, Kind::Relay, packet);
     }
 
     /// Members through which `to` may be reached, the best first: the one that it was last heard through, then in an order
@@ -336,12 +328,7 @@ impl<S: Replicated> Swim<S> {
 
     /// A stream failed: a probe that waits for it is sent by the other ways at once.
     pub(super) fn on_stream_failed(&mut self, now: Duration, address: SocketAddr) {
-        let members: Vec<u64> = self
-            .roster
-            .iter()
-            .filter(|entry| entry.node.endpoints().any(|endpoint| endpoint == address))
-            .map(|entry| entry.node.id)
-            .collect();
+        let members: Vec<u64> = self.roster.at(address).map(|entry| entry.node.id).collect();
         for id in members {
             self.paths.stream_failed(now, id, address);
             self.check_datagrams(now, id);

@@ -114,15 +114,15 @@ impl Network {
     }
 
     /// Once or twice, or not at all.
-    pub(crate) fn datagram(&mut self, now: Duration, from: usize, to: SocketAddr, rng: &mut Rng) -> Vec<Fate> {
-        let Some(place) = self.places.get(&to).copied() else { return Vec::new() };
+    pub(crate) fn datagram(&mut self, now: Duration, from: usize, to: SocketAddr, rng: &mut Rng) -> [Option<Fate>; 2] {
+        let mut fates = [None; 2];
+        let Some(place) = self.places.get(&to).copied() else { return fates };
         let copies = if rng.chance(self.weather.doubled, 1000) { 2 } else { 1 };
         let blocked = self.blocks.datagram(from, place, Family::of(to));
-        let mut fates = Vec::new();
-        for _ in 0..copies {
+        for fate in fates.iter_mut().take(copies) {
             let (lost, delay) = (self.lost(rng), self.delay(rng));
             if !lost && !blocked && self.lives[place].is_some() {
-                fates.push(Fate::Arrives { place, at: now + delay, conn: 0, opener: false });
+                *fate = Some(Fate::Arrives { place, at: now + delay, conn: 0, opener: false });
             }
         }
         fates

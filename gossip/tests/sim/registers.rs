@@ -9,7 +9,8 @@ const RECORD_BYTES: usize = 180;
 
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Registers {
-    values: BTreeMap<u32, u64>,
+    /// By bucket.
+    values: Vec<BTreeMap<u32, u64>>,
     news: Vec<u32>,
     sums: Vec<u64>,
 }
@@ -22,21 +23,22 @@ impl Registers {
     }
 
     pub(crate) fn get(&self, key: u32) -> Option<u64> {
-        self.values.get(&key).copied()
+        self.values.get(key as usize % BUCKETS)?.get(&key).copied()
     }
 
     fn merge(&mut self, key: u32, version: u64) -> bool {
-        let before = self.values.get(&key).copied();
+        let before = self.get(key);
         if before.is_some_and(|before| before >= version) {
             return false;
         }
         self.sums.resize(BUCKETS, 0);
+        self.values.resize(BUCKETS, BTreeMap::new());
         let sum = &mut self.sums[key as usize % BUCKETS];
         if let Some(before) = before {
             *sum = sum.wrapping_sub(mix(key, before));
         }
         *sum = sum.wrapping_add(mix(key, version));
-        self.values.insert(key, version);
+        self.values[key as usize % BUCKETS].insert(key, version);
         true
     }
 }
@@ -75,7 +77,7 @@ impl Replicated for Registers {
     }
 
     fn stamps(&self, bucket: usize) -> Vec<(Vec<u8>, u64)> {
-        let held = self.values.iter().filter(|(key, _)| **key as usize % BUCKETS == bucket);
+        let held = self.values.get(bucket).into_iter().flatten();
         held.map(|(key, version)| (key.to_be_bytes().to_vec(), *version)).collect()
     }
 

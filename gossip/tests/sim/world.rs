@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::net::SocketAddr;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use vivace_gossip::families::Family;
@@ -64,9 +65,14 @@ pub(crate) struct World {
     /// Living members that somebody declared down: who, whom, when.
     pub(crate) false_deaths: Vec<(usize, u64, Duration)>,
     pub(crate) rng: Rng,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    happenings: BTreeMap<u64, Happens>,
+    /// When, the how many-th that was put in, and its place in `happenings`.
+    queue: BinaryHeap<Reverse<(Duration, u64, usize)>>,
+    happenings: Vec<Option<Happens>>,
+    free: Vec<usize>,
     openers: BTreeMap<u64, usize>,
+    /// Where each process was started.
+    homes: BTreeMap<u64, usize>,
+    line: String,
     serial: u64,
     lives: u64,
     log: u64,
@@ -88,8 +94,11 @@ impl World {
             false_deaths: Vec::new(),
             rng: Rng::seeded(seed),
             queue: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
+            happenings: Vec::new(),
+            free: Vec::new(),
             openers: BTreeMap::new(),
+            homes: BTreeMap::new(),
+            line: String::new(),
             serial: 0,
             lives: 0,
             log: 0xcbf2_9ce4_8422_2325,
@@ -118,10 +127,14 @@ impl World {
     }
 
     pub(crate) fn address(&self, place: usize, family: Family) -> Option<SocketAddr> {
-        let (high, low) = (place / 250, place % 250 + 1);
+        let high = u8::try_from(place / 250).expect("few places");
+        let low = u8::try_from(place % 250 + 1).expect("at most 250");
         match (family, self.stacks[place]) {
-            (Family::V4, Stack::V4 | Stack::Dual) => format!("10.0.{high}.{low}:7946").parse().ok(),
-            (Family::V6, Stack::V6 | Stack::Dual) => format!("[fd00::{high:x}:{low:x}]:7946").parse().ok(),
+            (Family::V4, Stack::V4 | Stack::Dual) => Some((Ipv4Addr::new(10, 0, high, low), 7946).into()),
+            (Family::V6, Stack::V6 | Stack::Dual) => {
+                let ip = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, high.into(), low.into());
+                Some((ip, 7946).into())
+            }
             _ => None,
         }
     }
@@ -134,6 +147,7 @@ impl World {
     pub(crate) fn start(&mut self, place: usize, name: &str, label: &str) {
         self.lives += 1;
         let (life, id) = (self.lives, self.rng.next());
+        self.homes.insert(id, place);
         let about = About {
             name: name.to_owned(),
             v4: self.address(place, Family::V4),
@@ -217,13 +231,13 @@ impl World {
     /// Lets time pass.
     pub(crate) fn run(&mut self, span: Duration) {
         let end = self.now + span;
-        while let Some(Reverse((at, serial))) = self.queue.peek().copied() {
+        while let Some(Reverse((at, _, slot))) = self.queue.peek().copied() {
             if at > end {
                 break;
             }
             self.queue.pop();
             self.now = at;
-            self.happen(serial);
+            self.happen(slot);
         }
         self.now = end;
     }
@@ -240,8 +254,9 @@ impl World {
         None
     }
 
-    fn happen(&mut self, serial: u64) {
-        match self.happenings.remove(&serial) {
+    fn happen(&mut self, slot: usize) {
+        self.free.push(slot);
+        match self.happenings[slot].take() {
             Some(Happens::Wake { place, life }) => {
                 let now = self.now;
                 let Some(process) = self.processes[place].as_mut().filter(|process| process.life == life) else {
@@ -308,8 +323,12 @@ impl World {
 
     fn enqueue(&mut self, at: Duration, what: Happens) {
         self.serial += 1;
-        self.happenings.insert(self.serial, what);
-        self.queue.push(Reverse((at, self.serial)));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.happenings.push(None);
+            self.happenings.len() - 1
+        });
+        self.happenings[slot] = Some(what);
+        self.queue.push(Reverse((at, self.serial, slot)));
     }
 
     fn transmit(&mut self, from: usize, to: Target, frame: Vec<u8>) {
@@ -320,15 +339,21 @@ impl World {
         match to {
             Target::Datagram(address) => {
                 let remote = source(self, address);
-                for fate in self.network.datagram(now, from, address, &mut self.rng) {
-                    self.arrive(from, fate, remote, Channel::Datagram, &frame);
+                let fates = self.network.datagram(now, from, address, &mut self.rng);
+                let mut fates = fates.into_iter().flatten().peekable();
+                while let Some(fate) = fates.next() {
+                    if fates.peek().is_none() {
+                        self.arrive(from, fate, remote, Channel::Datagram, frame);
+                        break;
+                    }
+                    self.arrive(from, fate, remote, Channel::Datagram, frame.clone());
                 }
             }
             Target::Stream(address) => match self.network.stream(now, from, address, &mut self.rng) {
                 fate @ Fate::Arrives { conn, .. } => {
                     self.openers.insert(conn, from);
                     let remote = source(self, address);
-                    self.arrive(from, fate, remote, Channel::Accepted(ConnId(conn)), &frame);
+                    self.arrive(from, fate, remote, Channel::Accepted(ConnId(conn)), frame);
                 }
                 Fate::Fails { at } => {
                     let life = life.expect("the sender lives");
@@ -341,33 +366,38 @@ impl World {
                 let Some(opener) = self.openers.get(&conn).copied() else { return };
                 let (fate, address) = self.network.answer(now, from, conn, opener, &mut self.rng);
                 if let Some(address) = address {
-                    self.arrive(from, fate, address, Channel::Opened(address), &frame);
+                    self.arrive(from, fate, address, Channel::Opened(address), frame);
                 }
             }
         }
     }
 
-    fn arrive(&mut self, from: usize, fate: Fate, remote: SocketAddr, channel: Channel, frame: &[u8]) {
+    fn arrive(&mut self, from: usize, fate: Fate, remote: SocketAddr, channel: Channel, frame: Vec<u8>) {
         let Fate::Arrives { place, at, .. } = fate else { return };
         let Some(life) = self.network.lives[place] else { return };
-        let event = Event::Frame { remote, channel, frame: frame.to_vec() };
+        let event = Event::Frame { remote, channel, frame };
         self.enqueue(at, Happens::Comes { place, life, event, from });
     }
 
     fn note_news(&mut self, place: usize, news: Vec<News>) {
         for item in news {
-            let line = format!("{item:?}");
-            self.note(&[nanos(self.now), place as u64, hash(line.as_bytes())]);
+            self.line.clear();
+            write!(self.line, "{item:?}").expect("a string takes everything");
+            self.note(&[nanos(self.now), place as u64, hash(self.line.as_bytes())]);
             if self.verbose {
-                println!("{:9.3} {place:3} {line}", self.now.as_secs_f64());
+                println!("{:9.3} {place:3} {}", self.now.as_secs_f64(), self.line);
             }
             if let News::Down(node) = item
                 && !node.left
-                && self.living().iter().any(|other| self.swim(*other).node().id == node.id)
+                && self.homes.get(&node.id).is_some_and(|home| self.is_process(*home, node.id))
             {
                 self.false_deaths.push((place, node.id, self.now));
             }
         }
+    }
+
+    fn is_process(&self, place: usize, id: u64) -> bool {
+        self.is_running(place) && self.swim(place).node().id == id
     }
 
     fn note(&mut self, parts: &[u64]) {
@@ -384,7 +414,14 @@ impl World {
     /// How many of `places` hold exactly these for up.
     pub(crate) fn agreeing(&self, places: &[usize]) -> usize {
         let nodes: BTreeSet<(u64, u32)> = places.iter().map(|place| identity(self.swim(*place).node())).collect();
-        places.iter().filter(|place| self.ups(**place) == nodes).count()
+        let nodes: Vec<(u64, u32)> = nodes.into_iter().collect();
+        let agrees = |place: &&usize| {
+            let roster = self.swim(**place).roster();
+            // In the order of their ids, too.
+            let ups = roster.iter().filter(|entry| entry.up).map(|entry| identity(&entry.node));
+            roster.up() == nodes.len() && ups.eq(nodes.iter().copied())
+        };
+        places.iter().filter(agrees).count()
     }
 
     pub(crate) fn ups(&self, place: usize) -> BTreeSet<(u64, u32)> {

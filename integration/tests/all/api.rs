@@ -157,6 +157,8 @@ fn wrong_requests_get_the_status_and_the_words_that_clients_know() {
         let answer = http::get(addr, path).unwrap();
         assert_eq!((answer.status, answer.text().as_str()), (*status, *body), "{path}");
     }
+    let moved = http::get(addr, "//api//echo?a=%7B").unwrap();
+    assert_eq!((moved.status, moved.header("location")), (301, Some("/api/echo?a=%7B")));
     let empty = http::get(addr, "/api/search?q=%7B%7D").unwrap().json().unwrap();
     assert_eq!(empty["traces"], json!([]));
     let build = http::get(addr, "/api/status/buildinfo").unwrap().json().unwrap();

@@ -7,16 +7,8 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::Request;
 
-use super::shape::Kind::{Blob, Fixed, Structs, Text, Values};
-use super::shape::{Kind, Shape, all, between, since};
-
-const I8: Kind = Fixed(1);
-const I16: Kind = Fixed(2);
-const I32: Kind = Fixed(4);
-const I64: Kind = Fixed(8);
-const UUID: Kind = Fixed(16);
-/// More than any version.
-const NEVER: i16 = i16::MAX;
+use super::shape::Kind::{Blob, Structs, Text, Values};
+use super::shape::{I8, I16, I32, I64, NEVER, Shape, UUID, all, between, since};
 
 /// A request whose answer is checked before it is decoded.
 pub(crate) trait Answered: Request {

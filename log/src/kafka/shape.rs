@@ -21,6 +21,19 @@ pub enum Kind {
     Values(&'static Kind),
 }
 
+/// An integer of 8 bits, or a truth value.
+pub const I8: Kind = Kind::Fixed(1);
+/// An integer of 16 bits.
+pub const I16: Kind = Kind::Fixed(2);
+/// An integer of 32 bits.
+pub const I32: Kind = Kind::Fixed(4);
+/// An integer of 64 bits.
+pub const I64: Kind = Kind::Fixed(8);
+/// A UUID.
+pub const UUID: Kind = Kind::Fixed(16);
+/// More than any version: of a message that has no flexible one.
+pub const NEVER: i16 = i16::MAX;
+
 /// A field and the versions that have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {

@@ -31,7 +31,8 @@ pub fn report(loaded: &Loaded) -> (String, bool) {
     (out, good)
 }
 
-fn chain(error: &super::Invalid) -> String {
+/// What is wrong, with its causes.
+pub(crate) fn chain(error: &super::Invalid) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

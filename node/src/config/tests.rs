@@ -352,6 +352,36 @@ fn the_file_of_each_role_is_good_and_names_its_role() {
 }
 
 #[test]
+fn what_gossip_and_rings_cannot_use_is_named_before_a_start() {
+    let of = |target: &str, text: &str| {
+        let base = "ingest: { kafka: { topic: t } }\nstorage: { trace: { backend: local, local: { path: /b } } }\n\
+                    querier: { frontend_worker: { frontend_address: 'a:1' } }\n";
+        let text = format!("{base}{text}");
+        let loaded = load_text(&line(&["-target", target]), &Environment::default(), Some(&text)).unwrap();
+        loaded.config.validate(loaded.target).iter().map(chain).collect::<Vec<_>>()
+    };
+    let cases = [
+        ("memberlist: { join_members: ['foo+bar:1'] }", "memberlist.join_members: invalid lookup scheme \"foo\""),
+        ("memberlist: { bind_addr: [eth0] }", "memberlist.bind_addr: \"eth0\" is not an IP address"),
+        ("memberlist: { advertise_addr: 'fe80::1' }", "memberlist.advertise_addr: fe80::1 cannot be told"),
+        ("memberlist: { advertise_addr: host }", "memberlist.advertise_addr: \"host\" is not an IP address"),
+        ("memberlist: { encryption_keys: abc }", "memberlist.encryption_keys: key 1 is not base64"),
+        ("live_store: { ring: { kvstore: { store: consul } } }", "live_store.ring.kvstore.store is \"consul\""),
+        ("live_store: { ring: { kvstore: { store: inmemory } } }", "live_store.ring.kvstore.store is \"inmemory\""),
+        (
+            "live_store: { partition_ring: { kvstore: { store: etcd } } }",
+            "live_store.partition_ring.kvstore.store is \"etcd\"",
+        ),
+    ];
+    assert_eq!(of("querier", ""), Vec::<String>::new());
+    for (text, begins) in cases {
+        let broken = of("querier", text);
+        assert!(broken.len() == 1 && broken[0].starts_with(begins), "{text}: {broken:?}");
+        assert_eq!(of("query-frontend", text), Vec::<String>::new(), "{text}: it takes part in no gossip");
+    }
+}
+
+#[test]
 fn every_file_in_the_folder_of_samples_is_looked_at_by_a_test() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs");
     let mut found: Vec<String> = std::fs::read_dir(folder)

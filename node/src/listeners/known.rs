@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use vivace_distributor::config::Receiver;
 
 use super::sockets::Transport;
-use crate::config::Config;
+use crate::config::{Config, Target};
 
 /// A line that makes a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub(crate) struct Known {
 const TCP: &[Transport] = &[Transport::Tcp];
 const BOTH: &[Transport] = &[Transport::Tcp, Transport::Udp];
 
-/// The lines of this configuration. `http` and `grpc` are where the two servers really listen, as their ports may be left
+/// The lines of this configuration that a process of the target makes listeners of. `http` and `grpc` are where the two servers really listen, as their ports may be left
 /// to the system.
-pub(crate) fn known(config: &Config, http: SocketAddr, grpc: SocketAddr) -> Vec<Known> {
+pub(crate) fn known(config: &Config, target: Target, http: SocketAddr, grpc: SocketAddr) -> Vec<Known> {
     let server = &config.server;
     let port = |key: &str, value: u16, port: u16, tls: bool, transports| Known {
         key: key.to_owned(),
@@ -45,6 +45,10 @@ pub(crate) fn known(config: &Config, http: SocketAddr, grpc: SocketAddr) -> Vec<
             BOTH,
         ),
     ];
+    if !matches!(target, Target::All | Target::Distributor) {
+        // One file may serve every role: receivers are the distributor's.
+        return known;
+    }
     for (id, receiver) in config.distributor.receivers.effective() {
         let Receiver::Otlp(otlp) = receiver else { continue };
         let mut add = |protocol: &str, endpoint: &str, tls: bool| {
@@ -72,7 +76,8 @@ mod tests {
         let mut config = Config::default();
         config.server.http_listen_port = 0;
         config.server.grpc_tls_config.cert_file = "/cert.pem".into();
-        let known = known(&config, "[::]:40001".parse().unwrap(), "[::]:9095".parse().unwrap());
+        let of = |target| known(&config, target, "[::]:40001".parse().unwrap(), "[::]:9095".parse().unwrap());
+        let known = of(Target::Distributor);
         let rows: Vec<_> = known.iter().map(|k| (k.key.as_str(), k.value.as_str(), k.port, k.tls)).collect();
         assert_eq!(
             rows,
@@ -84,5 +89,7 @@ mod tests {
                 ("distributor.receivers.otlp.protocols.http.endpoint", "localhost:4318", 4318, false),
             ]
         );
+        assert_eq!(of(Target::Querier), known[..3], "it has no receivers, whatever the file says of them");
+        assert_eq!(of(Target::All), known);
     }
 }

@@ -66,3 +66,21 @@ async fn limits_usage_and_the_log_level_have_their_pages() {
     assert_eq!(set("/status/log_level").await.0, StatusCode::BAD_REQUEST);
     assert_eq!(level().await, "Current log level is warn\n");
 }
+
+#[test]
+fn paths_are_cleaned_of_empty_parts_and_dots_and_stay_on_this_host() {
+    let due = [
+        ("//api/echo", Some("/api/echo")),
+        ("/api//search/", Some("/api/search/")),
+        ("/a/./b/../c", Some("/a/c")),
+        ("//evil.example/..//x", Some("/x")),
+        ("/../..", Some("/")),
+        ("//", Some("/")),
+        ("/", None),
+        ("/api/echo", None),
+        ("/api/echo/", None),
+    ];
+    for (path, clean) in due {
+        assert_eq!(cleaned(path).as_deref(), clean, "{path}");
+    }
+}

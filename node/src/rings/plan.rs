@@ -10,7 +10,7 @@ use vivace_gossip::ring::{Host, RingSettings, Store, store};
 use vivace_runtime::Failure;
 use vivace_runtime::config::KvStoreConfig;
 
-use crate::config::{Config, Target};
+use crate::config::{Config, Invalid, Target};
 
 /// The partition of a process that has all components, whatever its name.
 const PARTITION_OF_ALL: u32 = 0;
@@ -63,8 +63,8 @@ impl Plan {
             Part::None | Part::Watches => None,
         };
         let partitions = &config.live_store.partition_ring;
-        if !all && live_store.part != Part::None {
-            shared("live_store.partition_ring", &partitions.kvstore, target)?;
+        if let Some(invalid) = unshared(config, target).into_iter().next() {
+            return Err(invalid.into());
         }
         let distributor = distributor(config, target, host)?;
         let worker = worker(config, target, host)?;
@@ -108,22 +108,25 @@ pub(crate) fn gossips(config: &Config, target: Target) -> bool {
     }
 }
 
-fn live_store(config: &Config, target: Target, host: Host<'_>) -> Result<Ring, Failure> {
-    let mut ring = config.live_store.ring.clone();
-    let part = match target {
+/// The part of a target in the ring of live-stores, and so in that of partitions.
+fn part_in_live_stores(target: Target) -> Part {
+    match target {
         Target::All | Target::LiveStore => Part::Joins,
         Target::Distributor | Target::Querier | Target::BlockBuilder | Target::MetricsGenerator => Part::Watches,
         Target::QueryFrontend | Target::BackendScheduler | Target::BackendWorker => Part::None,
-    };
+    }
+}
+
+fn live_store(config: &Config, target: Target, host: Host<'_>) -> Result<Ring, Failure> {
+    let mut ring = config.live_store.ring.clone();
+    let part = part_in_live_stores(target);
     if target == Target::All || part == Part::None {
         // Whatever the configuration says, it is not shared here.
         "inmemory".clone_into(&mut ring.kvstore.store);
         ring.instance_addr.clear();
         return Ok(Ring { settings: RingSettings::live_store(&ring, host)?.in_memory(), part });
     }
-    let settings = RingSettings::live_store(&ring, host)?;
-    shared("live_store.ring", &ring.kvstore, target)?;
-    Ok(Ring { settings, part })
+    Ok(Ring { settings: RingSettings::live_store(&ring, host)?, part })
 }
 
 fn distributor(config: &Config, target: Target, host: Host<'_>) -> Result<Ring, Failure> {
@@ -153,14 +156,23 @@ fn worker(config: &Config, target: Target, host: Host<'_>) -> Result<Ring, Failu
 }
 
 /// A ring that separate processes share cannot be in the memory of one.
-fn shared(section: &'static str, kvstore: &KvStoreConfig, target: Target) -> Result<(), Failure> {
+fn shared(section: &'static str, kvstore: &KvStoreConfig, target: Target) -> Result<(), Invalid> {
     if store(section, kvstore)? == Store::Gossip {
         return Ok(());
     }
-    Err(Failure::new(format!(
-        "{section}.kvstore.store is {:?}: nobody else would see this ring; with -target={target} it must be memberlist",
-        kvstore.store
-    )))
+    Err(Invalid::UnsharedRing { section, store: kvstore.store.clone(), target })
+}
+
+/// Which of the rings that the target's processes share do not live where all of them see it.
+pub(crate) fn unshared(config: &Config, target: Target) -> Vec<Invalid> {
+    if target == Target::All || part_in_live_stores(target) == Part::None {
+        return Vec::new();
+    }
+    let (ring, partitions) = (&config.live_store.ring, &config.live_store.partition_ring);
+    // A store that nobody can use is found with what else is wrong in that section.
+    let ring = shared("live_store.ring", &ring.kvstore, target).err();
+    let ring = ring.filter(|invalid| matches!(invalid, Invalid::UnsharedRing { .. }));
+    ring.into_iter().chain(shared("live_store.partition_ring", &partitions.kvstore, target).err()).collect()
 }
 
 const ALL: &str = "This process has all components and keeps the ring in its memory.";

@@ -1,28 +1,36 @@
-//! Answers for language models: plain JSON instead of protobuf's mapping. Ids are hex, numbers are numbers, attributes are flat
-//! objects.
+//! Answers for language models: plain JSON instead of protobuf's mapping. Ids and bytes are hex, numbers are numbers (but times in
+//! nanoseconds, which have too many digits for some readers), attributes are flat objects, and what is empty is left out.
 
-use super::writer::{Object, bytes, double, integer, list, signed, text};
+use super::writer::{HEX, Object, double, integer, list, signed, text};
 use crate::otlp::common::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
 use crate::otlp::resource::Resource;
 use crate::otlp::trace::{ResourceSpans, ScopeSpans, Span, span, status};
 use crate::tempopb::{MetadataMetrics, PartialStatus, SearchTagValuesV2Response, TraceByIdMetrics, TraceByIdResponse};
 use crate::{SpanId, TraceId};
 
-/// A trace; an empty object stands for one that was not found.
+/// A trace; an answer without one that says nothing else is an empty object.
 pub fn trace_for_models(answer: &TraceByIdResponse) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let mut object = Object::begin(&mut out);
     let resources = answer.trace.as_ref().map_or(&[][..], |trace| trace.resource_spans.as_slice());
-    trace(object.name("trace"), resources);
-    metrics(object.name("metrics"), answer.metrics.as_ref());
+    let spans = resources.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans);
+    let first = spans.into_iter().next();
+    if let Some(first) = first {
+        trace(object.name("trace"), resources, first);
+    }
+    if let Some(of) = answer.metrics.as_ref().filter(|metrics| **metrics != TraceByIdMetrics::default()) {
+        metrics(object.name("metrics"), of);
+    }
     let known = PartialStatus::try_from(answer.status).unwrap_or(PartialStatus::Complete);
-    text(object.name("status"), known.as_str_name());
+    if first.is_some() || known != PartialStatus::Complete {
+        text(object.name("status"), known.as_str_name());
+    }
     object.text_field("message", &answer.message);
     object.end();
     out
 }
 
-/// Values of a tag by their types.
+/// Values of a tag by their types, all as texts.
 pub fn tag_values_for_models(answer: &SearchTagValuesV2Response) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     let mut object = Object::begin(&mut out);
@@ -34,13 +42,7 @@ pub fn tag_values_for_models(answer: &SearchTagValuesV2Response) -> Vec<u8> {
         let of_kind: Vec<&str> =
             answer.tag_values.iter().filter(|v| v.r#type == kind).map(|value| value.value.as_str()).collect();
         text(values.key(), kind);
-        list(values.value(), &of_kind, |out, value| match kind {
-            "int" | "float" if value.parse::<f64>().is_ok_and(f64::is_finite) => {
-                out.extend_from_slice(value.as_bytes())
-            }
-            "bool" if matches!(*value, "true" | "false") => out.extend_from_slice(value.as_bytes()),
-            _ => text(out, value),
-        });
+        list(values.value(), &of_kind, |out, value| text(out, value));
     }
     values.end();
     metadata_metrics(object.name("metrics"), answer.metrics.as_ref());
@@ -70,24 +72,19 @@ fn metadata_metrics(out: &mut Vec<u8>, metrics: Option<&MetadataMetrics>) {
     object.end();
 }
 
-fn metrics(out: &mut Vec<u8>, metrics: Option<&TraceByIdMetrics>) {
+fn metrics(out: &mut Vec<u8>, metrics: &TraceByIdMetrics) {
     let mut object = Object::begin(out);
-    if let Some(metrics) = metrics {
-        object.number_field("inspectedBytes", metrics.inspected_bytes);
-        object.number_field("backendReads", metrics.backend_reads);
-        object.number_field("backendBytes", metrics.backend_bytes);
-        object.map_field("additionalMetrics", &metrics.additional_metrics, signed);
-    }
+    object.number_field("inspectedBytes", metrics.inspected_bytes);
+    object.number_field("backendReads", metrics.backend_reads);
+    object.number_field("backendBytes", metrics.backend_bytes);
+    object.map_field("additionalMetrics", &metrics.additional_metrics, signed);
     object.end();
 }
 
-fn trace(out: &mut Vec<u8>, resources: &[ResourceSpans]) {
+fn trace(out: &mut Vec<u8>, resources: &[ResourceSpans], first: &Span) {
     let mut object = Object::begin(out);
-    let spans = resources.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans);
-    if let Some(first) = spans.into_iter().next() {
-        text(object.name("traceId"), &trace_id(&first.trace_id));
-        list(object.name("services"), resources, service);
-    }
+    text(object.name("traceId"), &trace_id(&first.trace_id));
+    list(object.name("services"), resources, service);
     object.end();
 }
 
@@ -101,9 +98,11 @@ fn service(out: &mut Vec<u8>, spans: &ResourceSpans) {
         Some(Value::StringValue(name)) => name.as_str(),
         _ => "",
     };
-    text(object.name("serviceName"), name);
+    object.text_field("serviceName", name);
     let others: Vec<&KeyValue> = attributes.iter().filter(|attribute| attribute.key != NAME).collect();
-    flat(object.name("resource"), &others);
+    if !others.is_empty() {
+        flat(object.name("resource"), &others);
+    }
     list(object.name("scopes"), &spans.scope_spans, scope);
     object.end();
 }
@@ -112,8 +111,8 @@ fn scope(out: &mut Vec<u8>, spans: &ScopeSpans) {
     let mut object = Object::begin(out);
     let none = InstrumentationScope::default();
     let scope = spans.scope.as_ref().unwrap_or(&none);
-    text(object.name("name"), &scope.name);
-    text(object.name("version"), &scope.version);
+    object.text_field("name", &scope.name);
+    object.text_field("version", &scope.version);
     list(object.name("spans"), &spans.spans, span);
     object.end();
 }
@@ -126,33 +125,37 @@ fn span(out: &mut Vec<u8>, span: &Span) {
         text(object.name("parentSpanId"), &span_id(&span.parent_span_id));
     }
     let kind = span::SpanKind::try_from(span.kind).unwrap_or(span::SpanKind::Unspecified);
-    text(object.name("kind"), kind.as_str_name());
-    integer(object.name("startTimeUnixNano"), false, span.start_time_unix_nano);
-    integer(object.name("endTimeUnixNano"), false, span.end_time_unix_nano);
+    if kind != span::SpanKind::Unspecified {
+        text(object.name("kind"), kind.as_str_name());
+    }
+    text(object.name("startTimeUnixNano"), &span.start_time_unix_nano.to_string());
+    text(object.name("endTimeUnixNano"), &span.end_time_unix_nano.to_string());
     let nanos = span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano);
-    // Whole microseconds are as exact as a number with a fraction can be for every duration.
-    let micros = u32::try_from(nanos % 1_000_000 / 1000).unwrap_or_default();
-    let millis = nanos / 1_000_000;
+    let (millis, rest) = (nanos / 1_000_000, nanos % 1_000_000);
     let out = object.name("durationMs");
     integer(out, false, millis);
-    if micros > 0 {
-        out.extend_from_slice(format!(".{micros:03}").trim_end_matches('0').as_bytes());
+    if rest > 0 {
+        out.extend_from_slice(format!(".{rest:06}").trim_end_matches('0').as_bytes());
     }
-    attributes(object.name("attributes"), &span.attributes);
-    list(object.name("events"), &span.events, |out, event| {
-        let mut object = Object::begin(out);
-        text(object.name("name"), &event.name);
-        integer(object.name("timeUnixNano"), false, event.time_unix_nano);
-        attributes(object.name("attributes"), &event.attributes);
-        object.end();
-    });
-    list(object.name("links"), &span.links, |out, link| {
-        let mut object = Object::begin(out);
-        text(object.name("traceId"), &trace_id(&link.trace_id));
-        text(object.name("spanId"), &span_id(&link.span_id));
-        attributes(object.name("attributes"), &link.attributes);
-        object.end();
-    });
+    attributes(&mut object, &span.attributes);
+    if !span.events.is_empty() {
+        list(object.name("events"), &span.events, |out, event| {
+            let mut object = Object::begin(out);
+            text(object.name("name"), &event.name);
+            text(object.name("timeUnixNano"), &event.time_unix_nano.to_string());
+            attributes(&mut object, &event.attributes);
+            object.end();
+        });
+    }
+    if !span.links.is_empty() {
+        list(object.name("links"), &span.links, |out, link| {
+            let mut object = Object::begin(out);
+            text(object.name("traceId"), &trace_id(&link.trace_id));
+            text(object.name("spanId"), &span_id(&link.span_id));
+            attributes(&mut object, &link.attributes);
+            object.end();
+        });
+    }
     let mut state = Object::begin(object.name("status"));
     let (code, message) = span.status.as_ref().map_or((0, ""), |status| (status.code, status.message.as_str()));
     let code = status::StatusCode::try_from(code).unwrap_or(status::StatusCode::Unset);
@@ -162,8 +165,10 @@ fn span(out: &mut Vec<u8>, span: &Span) {
     object.end();
 }
 
-fn attributes(out: &mut Vec<u8>, attributes: &[KeyValue]) {
-    flat(out, &attributes.iter().collect::<Vec<_>>());
+fn attributes(object: &mut Object<'_>, attributes: &[KeyValue]) {
+    if !attributes.is_empty() {
+        flat(object.name("attributes"), &attributes.iter().collect::<Vec<_>>());
+    }
 }
 
 /// Keys of an object are unique: of attributes with one key the last stays.
@@ -187,10 +192,18 @@ fn any(out: &mut Vec<u8>, value: Option<&AnyValue>) {
         Some(Value::IntValue(value)) => integer(out, *value < 0, value.unsigned_abs()),
         Some(Value::DoubleValue(value)) => double(out, *value),
         Some(Value::ArrayValue(array)) => list(out, &array.values, |out, item| any(out, Some(item))),
-        Some(Value::KvlistValue(group)) => attributes(out, &group.values),
-        Some(Value::BytesValue(value)) => bytes(out, value),
+        Some(Value::KvlistValue(group)) => flat(out, &group.values.iter().collect::<Vec<_>>()),
+        Some(Value::BytesValue(value)) => text(out, &hex(value)),
         Some(Value::StringValueStrindex(index)) => integer(out, *index < 0, index.unsigned_abs().into()),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 15)]));
+        text
+    })
 }
 
 fn trace_id(bytes: &[u8]) -> String {
@@ -219,12 +232,14 @@ mod tests {
             name: "GET /".to_owned(),
             kind: 2,
             start_time_unix_nano: 1_700_000_000_000_000_000,
-            end_time_unix_nano: 1_700_000_000_600_500_000,
+            end_time_unix_nano: 1_700_000_000_600_500_001,
             attributes: vec![
                 attribute("n", Value::IntValue(1)),
                 attribute("ok", Value::BoolValue(true)),
                 attribute("n", Value::IntValue(200)),
+                attribute("raw", Value::BytesValue(vec![1, 0xab])),
             ],
+            events: vec![span::Event { time_unix_nano: 5, name: "e".to_owned(), ..span::Event::default() }],
             status: Some(Status { code: 2, message: "no".to_owned() }),
             ..Span::default()
         };
@@ -249,13 +264,13 @@ mod tests {
                 "trace": { "traceId": "10".repeat(16), "services": [{
                     "serviceName": "shop",
                     "resource": { "zone": "<a>" },
-                    "scopes": [{ "name": "", "version": "", "spans": [{
+                    "scopes": [{ "spans": [{
                         "spanId": "00000000000000a1", "name": "GET /", "kind": "SPAN_KIND_SERVER",
-                        "startTimeUnixNano": 1_700_000_000_000_000_000_u64,
-                        "endTimeUnixNano": 1_700_000_000_600_500_000_u64,
-                        "durationMs": 600.5,
-                        "attributes": { "ok": true, "n": 200 },
-                        "events": [], "links": [],
+                        "startTimeUnixNano": "1700000000000000000",
+                        "endTimeUnixNano": "1700000000600500001",
+                        "durationMs": 600.500_001,
+                        "attributes": { "ok": true, "n": 200, "raw": "01ab" },
+                        "events": [{ "name": "e", "timeUnixNano": "5" }],
                         "status": { "code": "STATUS_CODE_ERROR", "message": "no" },
                     }]}],
                 }]},
@@ -268,7 +283,9 @@ mod tests {
     #[test]
     fn a_missing_trace_is_an_empty_object() {
         let answer = TraceByIdResponse { trace: Some(Trace::default()), ..TraceByIdResponse::default() };
-        assert_eq!(trace_for_models(&answer), br#"{"trace":{},"metrics":{},"status":"COMPLETE"}"#);
+        assert_eq!(trace_for_models(&answer), b"{}");
+        let partial = TraceByIdResponse { status: 1, message: "m".to_owned(), ..answer };
+        assert_eq!(trace_for_models(&partial), br#"{"status":"PARTIAL","message":"m"}"#);
     }
 
     #[test]
@@ -280,7 +297,7 @@ mod tests {
         };
         assert_eq!(
             String::from_utf8(tag_values_for_models(&answer)).unwrap(),
-            r#"{"tagValues":{"float":["NaN"],"int":[-5],"string":["a","b"]},"metrics":{"inspectedBytes":7}}"#
+            r#"{"tagValues":{"float":["NaN"],"int":["-5"],"string":["a","b"]},"metrics":{"inspectedBytes":7}}"#
         );
     }
 }

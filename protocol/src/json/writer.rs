@@ -145,7 +145,7 @@ pub(super) fn list<T>(out: &mut Vec<u8>, items: &[T], mut f: impl FnMut(&mut Vec
     out.push(b']');
 }
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+pub(super) const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A string, with what HTML takes for markup escaped as Go does.
 pub(super) fn text(out: &mut Vec<u8>, value: &str) {

@@ -43,6 +43,18 @@ async fn a_panic_costs_its_own_message_and_the_part_is_rebuilt_behind_the_same_a
 }
 
 #[actix::test]
+async fn an_answer_that_nobody_waits_for_is_given_up_if_it_may_be() {
+    let (root, mailbox, _clock) = fragile(Restart::default());
+    let held = Arc::new(());
+    let asked = mailbox.try_ask(Order::HangAwaited(Arc::clone(&held)), LONG).unwrap();
+    assert_eq!(mailbox.ask(Order::Count, LONG).await.unwrap(), 2);
+    assert_eq!((Arc::strong_count(&held), mailbox.load().depth), (2, 1));
+    drop(asked);
+    until(|| Arc::strong_count(&held) == 1 && mailbox.load().depth == 0).await;
+    assert!(root.drain(LONG).await);
+}
+
+#[actix::test]
 async fn a_panic_in_a_continuation_and_a_declared_failure_count_as_well() {
     let (root, mailbox, clock) = fragile(Restart::forever());
     assert_eq!(mailbox.ask(Order::PanicInContinuation, LONG).await.unwrap_err().code(), Code::Internal);

@@ -4,7 +4,7 @@
 //! Only traces that several inputs hold are read whole and joined; they are few where a block is cut once its traces are
 //! complete. They become a small block of their own in memory, which is one more input.
 
-use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, collections::BinaryHeap, hash::BuildHasher, sync::Arc};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -170,22 +170,24 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
     for at in shared.values().flatten() {
         wanted.entry((at.input, at.group)).or_default().push(at.row);
     }
-    let mut parts: BTreeMap<TraceId, (usize, Vec<Bytes>)> = BTreeMap::new();
-    let mut bytes = 0;
+    let mut parts: BTreeMap<TraceId, Parts> = BTreeMap::new();
+    let (mut bytes, prints) = (0, Prints::default());
     for ((input, group), rows) in wanted {
         let read = |source| failed(inputs[input], source);
         let mut records = RecordReader::new(inputs[input], group, Some(&rows)).map_err(read)?;
         for row in rows.iter() {
             records.seek(row).map_err(read)?;
             let Some((id, trace)) = records.next_row().map_err(read)? else { continue };
-            let (size, known) = parts.entry(id).or_default();
-            // A copy of the whole row, as after a repeated flush, needs no look inside.
-            if !known.contains(&trace) {
-                bytes += trace.len();
-                *size += trace.len();
-                known.push(trace);
-            }
-            if *size > block.max_trace_bytes {
+            let known = parts.entry(id).or_default();
+            let before = known.bytes;
+            let part = if trace.len() > block.max_trace_bytes / LARGE {
+                Part::There(prints.of(&trace), RowAt { id: id.0, input, group, row })
+            } else {
+                Part::Here(trace)
+            };
+            known.add(part);
+            bytes += known.bytes - before;
+            if known.bytes > block.max_trace_bytes {
                 return Err(Error::TooLarge(id));
             }
             if bytes > MAX_SHARED_BYTES {
@@ -196,7 +198,8 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
     let mut spec = BlockSpec::new(block.tenant.clone(), Uuid::nil(), block.dedicated.clone());
     spec.max_trace_bytes = usize::MAX;
     let mut writer = BlockWriter::new(spec)?;
-    for (id, (_, parts)) in parts {
+    for (id, parts) in parts {
+        let parts = parts.parts.into_iter().map(|part| part.read(inputs)).collect::<Result<Vec<_>, _>>()?;
         if !writer.add_trace(id.0, &parts)?.leftover.is_empty() {
             return Err(Error::TooLarge(id));
         }
@@ -206,6 +209,73 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
     let nil = finished.meta.block_id;
     let opened = OpenBlock::open(finished.meta, Arc::new(MemoryBlock::new(data.into(), Vec::new())));
     Ok(Some(Some(opened.map_err(|source| Error::Read { block: nil, source })?)))
+}
+
+/// A part of a trace that is larger than one of so many parts of the largest row is not kept in memory before it is known that the
+/// trace fits one.
+const LARGE: usize = 8;
+
+/// The parts of a trace, copies left out: a row that came twice, as after a repeated flush, needs no look inside.
+#[derive(Default)]
+struct Parts {
+    bytes: usize,
+    parts: Vec<Part>,
+}
+
+enum Part {
+    Here(Bytes),
+    There(Print, RowAt),
+}
+
+impl Parts {
+    fn add(&mut self, part: Part) {
+        if !self.parts.iter().any(|known| known.is_copy(&part)) {
+            self.bytes += part.len();
+            self.parts.push(part);
+        }
+    }
+}
+
+impl Part {
+    fn len(&self) -> usize {
+        match self {
+            Self::Here(bytes) => bytes.len(),
+            Self::There(print, _) => print.0,
+        }
+    }
+
+    fn is_copy(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Here(own), Self::Here(other)) => own == other,
+            (Self::There(own, _), Self::There(other, _)) => own == other,
+            _ => false,
+        }
+    }
+
+    fn read(self, inputs: &[&OpenBlock]) -> Result<Bytes, Error> {
+        let at = match self {
+            Self::Here(bytes) => return Ok(bytes),
+            Self::There(_, at) => at,
+        };
+        let read = |source| failed(inputs[at.input], source);
+        let rows = RowSet::one(at.row);
+        let mut records = RecordReader::new(inputs[at.input], at.group, Some(&rows)).map_err(read)?;
+        records.seek(at.row).map_err(read)?;
+        Ok(records.next_row().map_err(read)?.map(|(_, trace)| trace).unwrap_or_default())
+    }
+}
+
+/// Length and hashes, which tell two texts apart.
+type Print = (usize, u64, u64);
+
+/// Makes prints. Nobody can foresee its hashes.
+#[derive(Default)]
+struct Prints(foldhash::quality::RandomState, foldhash::quality::RandomState);
+
+impl Prints {
+    fn of(&self, bytes: &[u8]) -> Print {
+        (bytes.len(), self.0.hash_one(bytes), self.1.hash_one(bytes))
+    }
 }
 
 /// The ids of several blocks in order, each with its input, row group and row; equal ids in the order of the inputs.

@@ -239,7 +239,7 @@ mod tests {
                 for row in 0..block.row_group(group).unwrap().rows {
                     let stored = column.at(group, row, 1).unwrap();
                     let span = stored.span.clone();
-                    let levels = |levels: &[u8]| levels.get(span.entries.clone()).unwrap_or_default().to_vec();
+                    let levels = |levels: &read::Levels| levels.iter(span.entries.clone()).collect::<Vec<_>>();
                     let values: Vec<String> = span
                         .values
                         .clone()
@@ -346,6 +346,20 @@ mod tests {
         // A row that is large in one block alone is no obstacle.
         let one = compact(&inputs[..1], spec(&block, &mut data)).unwrap();
         assert_eq!(one.meta.total_objects, inputs[0].rows());
+    }
+
+    #[test]
+    fn large_parts_of_a_trace_that_fits_one_row_are_joined() {
+        let inputs = overlapping();
+        let inputs: Vec<&OpenBlock> = inputs.iter().collect();
+        let sizes = inputs.iter().flat_map(|input| rows(input)).map(|row| row.unwrap().1.len());
+        let mut block = BlockSpec::new("single-tenant", Uuid::from_u128(7), DedicatedColumns::defaults());
+        // Room for all, and less than eight times the larger ones.
+        block.max_trace_bytes = sizes.max().unwrap() * 3;
+        let mut before = Vec::new();
+        let finished = columns::merge(&inputs, &mut spec(&block, &mut |part| before.push(part))).unwrap().unwrap();
+        let plain = merged(&inputs, &|_| false, 1 << 30).unwrap();
+        assert_eq!(content(&opened(finished, before)), content(&plain));
     }
 
     #[test]

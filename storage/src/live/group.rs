@@ -1,25 +1,29 @@
 //! Live traces in groups that do not change, so that queries share what was found out about them.
 //!
-//! What is known of a group grows with its use: when its traces are, after the first query; and once its traces have been walked so
-//! often that encoding them would have cost as much, its columns, as a block in memory. A group that nobody asks costs nothing, one
-//! that is asked again and again no more than twice the least.
+//! What is known of a group grows with its use: when its traces are, after the first query; after the second, which attributes stand
+//! in it; and once its traces have been walked so often that encoding them would have cost as much, its columns, as a block in
+//! memory. A group that nobody asks costs nothing, one that is asked again and again no more than twice the least.
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 use vivace_protocol::TraceId;
 
-use super::{LiveTrace, trace::Bounds};
+use super::{LiveTrace, digest::Digest, trace::Bounds, walk::TraceView};
 use crate::{BlockSpec, BlockWriter, Decoded, DedicatedColumns, MemoryBlock, OpenBlock, ReadError, WriteError};
 
 /// A span costs so many times more to encode than to walk.
-const ENCODING_COST: u64 = 8;
-/// Smaller groups are walked as quickly as columns are found.
-const LEAST_ENCODED_BYTES: u64 = 1 << 20;
+pub(super) const ENCODING_COST: u64 = 8;
+/// The bytes of a trace are searched so many times quicker than its spans are walked.
+const SEARCHES_FOR_A_WALK: u64 = 4;
+/// Smaller groups are walked as quickly as anything is found out about them.
+const LEAST_PREPARED_BYTES: u64 = 1 << 20;
+/// A group that is asked so often stays for a while.
+const ASKED: u32 = 2;
 /// A group is one row group of its block, whatever its size.
 const ROW_GROUP_BYTES: u64 = 512 << 20;
 
@@ -30,11 +34,41 @@ pub struct LiveGroup {
     traces: Box<[Arc<LiveTrace>]>,
     bytes: u64,
     bounds: OnceLock<Box<[Bounds]>>,
+    /// Queries that saw it.
+    asked: AtomicU32,
     /// Bytes that queries have walked.
     walked: AtomicU64,
-    /// Somebody encodes it, has encoded it, or has found that it cannot be.
+    digest: Prepared<Digest>,
+    block: Prepared<Arc<OpenBlock>>,
+}
+
+/// What somebody makes once.
+#[derive(Debug)]
+struct Prepared<T> {
+    /// Somebody makes it, has made it, or has found that it cannot be made.
     claimed: AtomicBool,
-    block: OnceLock<Arc<OpenBlock>>,
+    made: OnceLock<T>,
+}
+
+impl<T> Default for Prepared<T> {
+    fn default() -> Self {
+        Self { claimed: AtomicBool::new(false), made: OnceLock::new() }
+    }
+}
+
+impl<T> Prepared<T> {
+    fn claim(&self) -> bool {
+        !self.claimed.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// Work on a group from which later queries profit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preparation {
+    /// To note which attributes stand in it.
+    Digest,
+    /// To encode it.
+    Columns,
 }
 
 impl LiveGroup {
@@ -47,9 +81,10 @@ impl LiveGroup {
             bytes: traces.iter().map(|trace| trace.bytes()).sum(),
             traces: traces.into(),
             bounds: OnceLock::new(),
+            asked: AtomicU32::new(0),
             walked: AtomicU64::new(0),
-            claimed: AtomicBool::new(false),
-            block: OnceLock::new(),
+            digest: Prepared::default(),
+            block: Prepared::default(),
         }
     }
 
@@ -86,50 +121,98 @@ impl LiveGroup {
 
     /// When its traces are; computes the first time.
     pub(super) fn bounds(&self) -> &[Bounds] {
-        self.bounds.get_or_init(|| self.traces.iter().map(|trace| trace.bounds()).collect())
+        self.bounds.get_or_init(|| {
+            let mut view = TraceView::default();
+            self.traces.iter().map(|trace| trace.bounds_by(&mut view)).collect()
+        })
     }
 
     pub(super) fn is_measured(&self) -> bool {
         self.bounds.get().is_some()
     }
 
+    /// A query sees it.
+    pub(super) fn asked(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn walked(&self, bytes: u64) {
         self.walked.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// How often all of it was walked.
+    #[cfg(test)]
+    pub(super) fn walks(&self) -> u64 {
+        self.walked.load(Ordering::Relaxed) / self.bytes
+    }
+
+    pub(super) fn searched(&self, bytes: u64) {
+        self.walked(bytes / SEARCHES_FOR_A_WALK);
+    }
+
     pub(super) fn block(&self) -> Option<&Arc<OpenBlock>> {
-        self.block.get()
+        self.block.made.get()
+    }
+
+    pub(super) fn digest(&self) -> Option<&Digest> {
+        self.digest.made.get()
     }
 
     /// Whether its columns are there.
     #[must_use]
     pub fn is_encoded(&self) -> bool {
-        self.block.get().is_some()
+        self.block().is_some()
     }
 
-    /// Whether it is to be encoded now; true for one caller only.
+    /// Whether it is known which attributes stand in it.
     #[must_use]
-    pub fn claim(&self) -> bool {
-        self.bytes >= LEAST_ENCODED_BYTES
-            && self.walked.load(Ordering::Relaxed) / ENCODING_COST >= self.bytes
-            && !self.claimed.swap(true, Ordering::Relaxed)
+    pub fn is_digested(&self) -> bool {
+        self.digest().is_some()
     }
 
-    /// Takes a claim back: it could not be begun.
-    pub fn release(&self) {
-        self.claimed.store(false, Ordering::Relaxed);
+    /// What is worth doing now; each work is given out once.
+    #[must_use]
+    pub fn claim(&self) -> Option<Preparation> {
+        if self.bytes < LEAST_PREPARED_BYTES {
+            return None;
+        }
+        if self.asked.load(Ordering::Relaxed) >= ASKED && self.digest.claim() {
+            return Some(Preparation::Digest);
+        }
+        let worn = self.walked.load(Ordering::Relaxed) / ENCODING_COST >= self.bytes;
+        (worn && self.block.claim()).then_some(Preparation::Columns)
     }
 
-    /// Encodes it, for queries that begin later. What no row can hold as it is stays as it is. Computes for a while; `decoded` keeps
-    /// what queries take apart.
-    pub fn encode(&self, decoded: &Decoded) {
-        match self.encoded() {
-            Ok(Some(block)) => {
-                // Only whoever has claimed it comes here, so it is not set yet.
-                self.block.get_or_init(|| Arc::new(block.keeping(decoded)));
-            }
-            Ok(None) => {}
-            Err(error) => tracing::debug!(%error, traces = self.len(), "live traces stay as they arrived"),
+    /// Takes a claim back: the work could not be begun.
+    pub fn release(&self, work: Preparation) {
+        let claimed = match work {
+            Preparation::Digest => &self.digest.claimed,
+            Preparation::Columns => &self.block.claimed,
+        };
+        claimed.store(false, Ordering::Relaxed);
+    }
+
+    /// Does the work, for queries that begin later. What is damaged, or what no row can hold as it is, stays as it is. Computes for a
+    /// while; `decoded` keeps what queries take apart.
+    pub fn prepare(&self, work: Preparation, decoded: &Decoded) {
+        let stays = |error: &dyn std::fmt::Display| {
+            tracing::debug!(%error, traces = self.len(), "live traces stay as they arrived");
+        };
+        // Only whoever has claimed it comes here, so it is not set yet.
+        match work {
+            Preparation::Digest => match Digest::of(self.traces.iter().map(|trace| &**trace), self.bytes) {
+                Ok(digest) => {
+                    self.digest.made.get_or_init(|| digest);
+                }
+                Err(error) => stays(&error),
+            },
+            Preparation::Columns => match self.encoded() {
+                Ok(Some(block)) => {
+                    self.block.made.get_or_init(|| Arc::new(block.keeping(decoded)));
+                }
+                Ok(None) => {}
+                Err(error) => stays(&error),
+            },
         }
     }
 

@@ -1,8 +1,9 @@
 //! One scan of live traces by several workers.
 //!
 //! Work is handed out in units: some traces that are walked, or a group that is read from its columns. When the newest are wanted,
-//! the newest traces come first, a few and then more, and what is older than enough of those found is never looked at. Which
-//! worker takes which unit changes no answer, because no trace is in two units.
+//! the newest traces come first, a few and then more, and what is older than enough of those found is never looked at. Groups and
+//! traces that cannot hold what the query asks for are passed over ([`Sieve`](super::sieve::Sieve)). Which worker takes which unit
+//! changes no answer, because no trace is in two units.
 
 use std::cell::Cell;
 use std::sync::{
@@ -27,6 +28,8 @@ const ORDERED_FIRST: usize = 1024;
 const ORDERED: usize = 8192;
 /// Traces in a unit when all are wanted.
 const TRACES: usize = 512;
+/// To walk spans and to take columns out of all of them is as much work as so many walks.
+const WALKS_FOR_COLUMNS: u64 = 3;
 
 /// A scan.
 pub struct LiveScan {
@@ -51,6 +54,7 @@ impl LiveScan {
     #[must_use]
     pub fn new(view: LiveView, ended: &Arc<AtomicBool>) -> Arc<Self> {
         let blocks = view.parts.iter().map(|part| {
+            part.group.asked();
             let block = part.group.block()?;
             Some(BlockSource::without(Arc::clone(block), &part.without))
         });
@@ -109,30 +113,42 @@ impl LiveScan {
         self.blocks[part].as_ref()
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Relaxed)
     }
 
     fn fetch(&self, number: usize, spec: &FetchSpec) -> Arc<Fetch> {
         let mut fetches = self.fetches.lock();
         while fetches.len() <= number {
-            fetches.push(Arc::new(Fetch {
-                plan: Arc::new(Plan::of_fetch(spec)),
-                floor: AtomicU64::new(0),
-                units: Mutex::new(Units::new(self, spec)),
-            }));
+            let plan = Plan::of_fetch(spec);
+            let units = Mutex::new(Units::new(self, spec, &plan));
+            fetches.push(Arc::new(Fetch { plan: Arc::new(plan), floor: AtomicU64::new(0), units }));
         }
         Arc::clone(&fetches[number])
     }
 
-    fn traces(&self, places: &[Place]) -> Vec<&LiveTrace> {
-        let trace = |place: &Place| {
+    /// Those at some places that have to be walked.
+    fn traces(&self, fetch: &Fetch, places: &[Place]) -> Vec<&LiveTrace> {
+        let (sieve, floor) = (&fetch.plan.sieve, fetch.floor.load(Ordering::Relaxed));
+        let searching = sieve.is_worth_it();
+        let weight = if fetch.plan.keeps_all() { WALKS_FOR_COLUMNS } else { 1 };
+        let mut tried = 0;
+        let mut traces = Vec::with_capacity(if searching { 0 } else { places.len() });
+        for place in places.iter().filter(|place| place.start >= floor) {
             let group = &self.view.parts[place.part as usize].group;
-            let trace = &group.traces()[place.at as usize];
-            group.walked(trace.bytes());
-            &**trace
-        };
-        places.iter().map(trace).collect()
+            let trace = &*group.traces()[place.at as usize];
+            tried += 1;
+            if searching && !sieve.passes(trace) {
+                group.searched(trace.bytes());
+                continue;
+            }
+            group.walked(trace.bytes() * weight);
+            traces.push(trace);
+        }
+        if searching {
+            sieve.was_tried(tried, traces.len() as u64);
+        }
+        traces
     }
 }
 
@@ -166,9 +182,12 @@ enum Unit {
 }
 
 impl Units {
-    fn new(scan: &LiveScan, spec: &FetchSpec) -> Self {
+    fn new(scan: &LiveScan, spec: &FetchSpec, plan: &Plan) -> Self {
         let (mut blocks, mut traces) = (Vec::new(), Vec::new());
         for (number, part) in scan.view.parts.iter().enumerate() {
+            if !plan.sieve.may_be_in(&part.group) {
+                continue;
+            }
             if scan.blocks[number].is_some() {
                 let newest = part.group.bounds().iter().map(|bounds| bounds.start).max();
                 blocks.push((newest.unwrap_or(0), number));
@@ -269,6 +288,14 @@ impl LiveShare {
     pub(super) fn scan(&self) -> &LiveScan {
         &self.scan
     }
+
+    /// Whether a trace of it overlaps the window, to which both ends belong. An end of 0 is no window: then all do.
+    #[must_use]
+    pub fn overlaps(&self, start_ns: u64, end_ns: u64) -> bool {
+        let window = (end_ns > 0).then_some(TimeRange { start_ns, end_ns });
+        window.is_none()
+            || self.scan.view.parts.iter().any(|part| part.group.bounds().iter().any(|bounds| bounds.overlaps(window)))
+    }
 }
 
 impl Source for LiveShare {
@@ -325,7 +352,7 @@ impl ShareCursor<'_> {
                 }
             }
             Some(Unit::Traces(places)) => {
-                let traces = self.scan.traces(&places);
+                let traces = self.scan.traces(&self.fetch, &places);
                 Open::Traces(Box::new(LiveCursor::of_measured(traces, &self.fetch.plan, &self.spec, BATCH_SPANS)))
             }
         };

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use vivace_protocol::wire::{Reader, WireError};
-use vivace_traceql::{FetchError, Field, Level, Scope};
+use vivace_protocol::wire::WireError;
+use vivace_traceql::{FetchError, Field, Intrinsic, Level, Scope};
 
 use super::{
     LiveShare, LiveSource,
-    any::{self, GROUP_DEPTH},
+    shape::{self, Visitor},
 };
 use crate::{
     read::cells::lossy,
@@ -18,7 +18,7 @@ impl TagSource for LiveSource {
     fn tag_names(&self, scope: Option<Scope>, names: &mut TagNames) -> Result<(), FetchError> {
         let mut walker = Walker { scope, names, seen: HashSet::new() };
         for part in self.traces.iter().flat_map(|trace| trace.parts()) {
-            walker.message(part, &TRACE).map_err(|error| FetchError(Box::new(error)))?;
+            shape::visit(part, &mut walker).map_err(|error| FetchError(Box::new(error)))?;
             if walker.names.is_full() {
                 break;
             }
@@ -45,9 +45,12 @@ impl TagSource for LiveShare {
             }
             let mut walker = Walker { scope, names, seen: HashSet::new() };
             for (_, trace) in part.seen() {
+                if self.scan().has_ended() {
+                    return Ok(());
+                }
                 part.group.walked(trace.bytes());
                 for slice in trace.parts() {
-                    walker.message(slice, &TRACE).map_err(|error| FetchError(Box::new(error)))?;
+                    shape::visit(slice, &mut walker).map_err(|error| FetchError(Box::new(error)))?;
                 }
                 if walker.names.is_full() {
                     break;
@@ -75,21 +78,6 @@ impl TagSource for LiveShare {
     }
 }
 
-/// A message kind: which fields are attributes of which scope, and which lead to further messages.
-struct Shape {
-    attributes: Option<(u32, Scope)>,
-    children: &'static [(u32, &'static Shape)],
-}
-
-static EVENT: Shape = Shape { attributes: Some((0x1a, Scope::Event)), children: &[] };
-static LINK: Shape = Shape { attributes: Some((0x22, Scope::Link)), children: &[] };
-static SPAN: Shape = Shape { attributes: Some((0x4a, Scope::Span)), children: &[(0x5a, &EVENT), (0x6a, &LINK)] };
-static INSTRUMENTATION: Shape = Shape { attributes: Some((0x1a, Scope::Instrumentation)), children: &[] };
-static SCOPE_SPANS: Shape = Shape { attributes: None, children: &[(0x0a, &INSTRUMENTATION), (0x12, &SPAN)] };
-static RESOURCE: Shape = Shape { attributes: Some((0x0a, Scope::Resource)), children: &[] };
-static RESOURCE_SPANS: Shape = Shape { attributes: None, children: &[(0x0a, &RESOURCE), (0x12, &SCOPE_SPANS)] };
-static TRACE: Shape = Shape { attributes: None, children: &[(0x0a, &RESOURCE_SPANS)] };
-
 struct Walker<'n, 'a> {
     scope: Option<Scope>,
     names: &'n mut TagNames,
@@ -97,23 +85,13 @@ struct Walker<'n, 'a> {
     seen: HashSet<(Scope, &'a [u8])>,
 }
 
-impl<'a> Walker<'_, 'a> {
-    fn message(&mut self, message: &'a [u8], shape: &Shape) -> Result<(), WireError> {
-        let mut reader = Reader::new(message);
-        while let Some(key) = reader.key()? {
-            if let Some((attribute, scope)) = shape.attributes
-                && key == attribute
-            {
-                let (name, _) = any::key_value(reader.bytes()?)?;
-                if self.scope.is_none_or(|wanted| wanted == scope) && self.seen.insert((scope, name)) {
-                    self.names.insert(scope, &lossy(name));
-                }
-            } else if let Some((_, child)) = shape.children.iter().find(|(field, _)| *field == key) {
-                self.message(reader.bytes()?, child)?;
-            } else {
-                reader.skip(key, GROUP_DEPTH)?;
-            }
+impl<'a> Visitor<'a> for Walker<'_, 'a> {
+    fn attribute(&mut self, scope: Scope, name: &'a [u8], _value: &'a [u8]) -> Result<(), WireError> {
+        if self.scope.is_none_or(|wanted| wanted == scope) && self.seen.insert((scope, name)) {
+            self.names.insert(scope, &lossy(name));
         }
         Ok(())
     }
+
+    fn text(&mut self, _field: Intrinsic, _text: &'a [u8]) {}
 }

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use vivace_protocol::TraceId;
 use vivace_traceql::TimeRange;
 
-use super::{walk::TraceView, wants::Wants};
+use super::{
+    walk::{ResourceView, TraceView, Way},
+    wants::Wants,
+};
 
 /// Its id and its slices in order of arrival. Never changed: with another slice it is another one.
 #[derive(Debug, Clone)]
@@ -63,10 +66,16 @@ impl LiveTrace {
 
     /// Walks the trace the first time.
     pub(super) fn bounds(&self) -> Bounds {
+        self.bounds_by(&mut TraceView::default())
+    }
+
+    /// As [`Self::bounds`], for several traces in a row: `view` is what the walk works with.
+    pub(super) fn bounds_by<'a>(&'a self, view: &mut TraceView<'a>) -> Bounds {
         *self.bounds.get_or_init(|| {
             let parts = self.parts.iter().map(|part| &part[..]);
-            match TraceView::walk(parts, &Wants::default(), |_| Ok(false)) {
-                Ok(view) => {
+            let way = Way { wants: &Wants::default(), unique: false, pass_over: |_: &ResourceView<'_>| Ok(false) };
+            match view.walk(parts, &way) {
+                Ok(()) => {
                     let (start, end) = view.bounds();
                     Bounds { start, end, repeats: view.repeats > 0, readable: true }
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use smallvec::SmallVec;
 use vivace_protocol::wire::{Reader, WireError};
 
 use super::{
@@ -15,22 +16,24 @@ const NONE: u32 = u32::MAX;
 /// Up to this many spans, repeats are found by comparing all with all.
 const FEW: usize = 16;
 
-/// The resource of some spans.
+/// By slot; encoded values, none where the key is absent.
+pub(super) type Values<'a> = SmallVec<[Option<&'a [u8]>; 2]>;
+
+/// The resource of some spans, as far as it is wanted.
 #[derive(Debug, Default)]
 pub(super) struct ResourceView<'a> {
-    pub(super) pieces: Vec<&'a [u8]>,
+    pub(super) pieces: SmallVec<[&'a [u8]; 1]>,
     pub(super) service: &'a [u8],
-    /// By slot; encoded values, none where the key is absent.
-    pub(super) values: Vec<Option<&'a [u8]>>,
+    pub(super) values: Values<'a>,
 }
 
-/// The instrumentation scope of some spans.
+/// The instrumentation scope of some spans, as far as it is wanted.
 #[derive(Debug, Default)]
 pub(super) struct ScopeView<'a> {
-    pub(super) pieces: Vec<&'a [u8]>,
+    pub(super) pieces: SmallVec<[&'a [u8]; 1]>,
     pub(super) name: &'a [u8],
     pub(super) version: &'a [u8],
-    pub(super) values: Vec<Option<&'a [u8]>>,
+    pub(super) values: Values<'a>,
 }
 
 /// One span.
@@ -70,39 +73,54 @@ pub(super) struct TraceView<'a> {
     pub(super) repeats: usize,
 }
 
+/// How to walk a trace.
+pub(super) struct Way<'w, F> {
+    pub(super) wants: &'w Wants,
+    /// It is known that no span comes twice.
+    pub(super) unique: bool,
+    /// Whether of the spans of a resource nothing is to be read.
+    pub(super) pass_over: F,
+}
+
 impl<'a> TraceView<'a> {
-    /// Walks `parts`, each an encoded `tempopb.Trace`. Of the spans of a resource that is to be passed over nothing is read.
-    pub(super) fn walk(
+    /// Walks `parts`, each an encoded `tempopb.Trace`, and replaces what it held before: one that is used again allocates nothing.
+    pub(super) fn walk<F: Fn(&ResourceView<'a>) -> Result<bool, WireError>>(
+        &mut self,
         parts: impl Iterator<Item = &'a [u8]>,
-        wants: &Wants,
-        pass_over: impl Fn(&ResourceView<'a>) -> Result<bool, WireError>,
-    ) -> Result<Self, WireError> {
-        let mut view = Self::default();
+        way: &Way<'_, F>,
+    ) -> Result<(), WireError> {
+        self.resources.clear();
+        self.scopes.clear();
+        self.spans.clear();
+        self.hits.clear();
+        (self.rows, self.repeats) = (0, 0);
         for part in parts {
             let mut reader = Reader::new(part);
             while let Some(key) = reader.key()? {
                 if key == 0x0a {
-                    view.resource_spans(reader.bytes()?, wants, &pass_over)?;
+                    self.resource_spans(reader.bytes()?, way)?;
                 } else {
                     reader.skip(key, GROUP_DEPTH)?;
                 }
             }
         }
-        view.drop_repeats();
-        Ok(view)
+        if !way.unique {
+            self.drop_repeats();
+        }
+        Ok(())
     }
 
-    fn resource_spans(
+    fn resource_spans<F: Fn(&ResourceView<'a>) -> Result<bool, WireError>>(
         &mut self,
         message: &'a [u8],
-        wants: &Wants,
-        pass_over: &impl Fn(&ResourceView<'a>) -> Result<bool, WireError>,
+        way: &Way<'_, F>,
     ) -> Result<(), WireError> {
+        let wants = way.wants;
         // The resource may come behind its spans, so it is looked for first.
-        let mut resource = ResourceView { values: vec![None; wants.resource_keys.len()], ..ResourceView::default() };
+        let mut resource = ResourceView { values: nones(&wants.resource_keys), ..ResourceView::default() };
         let mut reader = Reader::new(message);
         while let Some(key) = reader.key()? {
-            if key == 0x0a {
+            if key == 0x0a && wants.resources() {
                 let piece = reader.bytes()?;
                 resource.pieces.push(piece);
                 resource.read(piece, &wants.resource_keys)?;
@@ -110,7 +128,7 @@ impl<'a> TraceView<'a> {
                 reader.skip(key, GROUP_DEPTH)?;
             }
         }
-        if pass_over(&resource)? {
+        if (way.pass_over)(&resource)? {
             self.rows += count(message)?;
             return Ok(());
         }
@@ -128,12 +146,12 @@ impl<'a> TraceView<'a> {
     }
 
     fn scope_spans(&mut self, message: &'a [u8], resource: u32, wants: &Wants) -> Result<(), WireError> {
-        let mut scope = ScopeView { values: vec![None; wants.scope_keys.len()], ..ScopeView::default() };
+        let mut scope = ScopeView { values: nones(&wants.scope_keys), ..ScopeView::default() };
         let index = number(self.scopes.len());
         let mut reader = Reader::new(message);
         while let Some(key) = reader.key()? {
             match key {
-                0x0a => {
+                0x0a if wants.scopes() => {
                     let piece = reader.bytes()?;
                     scope.pieces.push(piece);
                     scope.read(piece, &wants.scope_keys)?;
@@ -244,7 +262,8 @@ impl<'a> TraceView<'a> {
 
     fn drop_repeats(&mut self) {
         let before = self.spans.len();
-        let identity = |span: &SpanView<'a>| (span.id, span.kind, span.start);
+        // The start first: it tells most spans apart.
+        let identity = |span: &SpanView<'a>| (span.start, span.kind, span.id);
         if before <= FEW {
             let mut kept = 0;
             for row in 0..before {
@@ -384,6 +403,10 @@ impl<'a> ScopeView<'a> {
     }
 }
 
+fn nones<'a>(keys: &[Box<[u8]>]) -> Values<'a> {
+    SmallVec::from_elem(None, keys.len())
+}
+
 /// The first value of a key counts.
 fn keep<'a>(values: &mut [Option<&'a [u8]>], keys: &[Box<[u8]>], name: &[u8], value: &'a [u8]) {
     if let Some(slot) = keys.iter().position(|key| **key == *name) {
@@ -391,7 +414,7 @@ fn keep<'a>(values: &mut [Option<&'a [u8]>], keys: &[Box<[u8]>], name: &[u8], va
     }
 }
 
-fn number(count: usize) -> u32 {
+pub(super) fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(NONE)
 }
 

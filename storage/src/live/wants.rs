@@ -2,6 +2,8 @@
 
 use vivace_traceql::{Condition, FetchSpec, Field, Intrinsic, Level, LoadSpec, Predicate, Scope, TraceFields};
 
+use super::sieve::Sieve;
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Getter {
@@ -56,6 +58,10 @@ pub(super) struct Wants {
     pub(super) scope_keys: Vec<Box<[u8]>>,
     pub(super) positions: bool,
     pub(super) trace: TraceFields,
+    /// Name or version of instrumentation scopes.
+    instrumentation: bool,
+    /// Every attribute.
+    everything: bool,
 }
 
 fn slot(keys: &mut Vec<Box<[u8]>>, name: &str) -> usize {
@@ -67,6 +73,16 @@ fn slot(keys: &mut Vec<Box<[u8]>>, name: &str) -> usize {
 }
 
 impl Wants {
+    /// Whether anything of resources is wanted.
+    pub(super) fn resources(&self) -> bool {
+        self.everything || self.trace.root || self.trace.service_stats || !self.resource_keys.is_empty()
+    }
+
+    /// Whether anything of instrumentation scopes is wanted.
+    pub(super) fn scopes(&self) -> bool {
+        self.everything || self.instrumentation || !self.scope_keys.is_empty()
+    }
+
     pub(super) fn getter(&mut self, field: &Field) -> Getter {
         match field {
             Field::Attribute { parent: true, .. } => Getter::Nothing,
@@ -109,6 +125,7 @@ impl Wants {
             _ => Getter::Nothing,
         };
         self.positions |= matches!(getter, Getter::ChildCount | Getter::Left | Getter::Right | Getter::Parent);
+        self.instrumentation |= matches!(getter, Getter::ScopeName | Getter::ScopeVersion);
         self.trace.times |= getter == Getter::TraceDuration;
         self.trace.root |= matches!(getter, Getter::RootName | Getter::RootService);
         getter
@@ -137,6 +154,7 @@ pub(super) struct Plan {
     pub(super) traces: Vec<Tree>,
     /// What the resource of a span has to meet, where a span that does not is of no use for anything.
     pub(super) resources: Vec<Tree>,
+    pub(super) sieve: Sieve,
 }
 
 impl Tree {
@@ -152,9 +170,13 @@ impl Tree {
 
 impl Plan {
     pub(super) fn of_fetch(spec: &FetchSpec) -> Self {
-        let mut wants = Wants { positions: spec.structure, trace: spec.trace_fields, ..Wants::default() };
+        let mut wants = Wants {
+            positions: spec.structure || spec.select_all,
+            trace: spec.trace_fields,
+            everything: spec.select_all,
+            ..Wants::default()
+        };
         wants.trace.times |= spec.window.is_some();
-        wants.positions |= spec.select_all;
         let fields = spec.fields.iter().map(|field| (wants.getter(field), field.level())).collect();
         let spans = wants.tree(&spec.spans);
         let traces: Vec<Tree> = spec.traces.iter().map(|predicate| wants.tree(predicate)).collect();
@@ -165,12 +187,19 @@ impl Plan {
             Tree::Is(..) | Tree::AnyOf(_) if spans.is_of_resource() => vec![spans.clone()],
             _ => Vec::new(),
         };
-        Self { wants, fields, spans, traces, resources }
+        let sieve = Sieve::of(spec, !resources.is_empty());
+        Self { wants, fields, spans, traces, resources, sieve }
+    }
+
+    /// Whether no condition leaves out a span.
+    pub(super) fn keeps_all(&self) -> bool {
+        matches!(self.spans, Tree::Always)
     }
 
     pub(super) fn of_load(spec: &LoadSpec) -> Self {
         let mut wants = Wants { trace: spec.trace_fields, ..Wants::default() };
         let fields = spec.fields.iter().map(|field| (wants.getter(field), field.level())).collect();
-        Self { wants, fields, spans: Tree::Always, traces: Vec::new(), resources: Vec::new() }
+        let sieve = Sieve::open();
+        Self { wants, fields, spans: Tree::Always, traces: Vec::new(), resources: Vec::new(), sieve }
     }
 }

@@ -39,7 +39,7 @@ pub fn metrics_plan(job: &MetricsJob) -> Result<MetricsPlan, Status> {
 /// What the spans of a source contribute to a metrics query. `stop` is asked now and then; true ends the job.
 ///
 /// # Errors
-/// INVALID_ARGUMENT when the query is none or is not defined for the data, RESOURCE_EXHAUSTED when its series are too
+/// INVALID_ARGUMENT when the query is none or is not defined for the data, OUT_OF_RANGE when its series are too
 /// large, UNAVAILABLE when the source cannot be read, CANCELLED when `stop` said so.
 pub fn metrics(source: &impl Source, job: &MetricsJob, stop: &dyn Fn() -> bool) -> Result<MetricsBatch, Status> {
     let plan = metrics_plan(job)?;
@@ -105,7 +105,7 @@ pub fn metrics_block(
 /// Adds what a job answered.
 ///
 /// # Errors
-/// INTERNAL when it does not belong to the plan, RESOURCE_EXHAUSTED when the series get too large.
+/// INTERNAL when it does not belong to the plan, OUT_OF_RANGE when the series get too large.
 pub fn merge_metrics(
     plan: &MetricsPlan,
     into: &mut MetricsPartial,
@@ -118,7 +118,8 @@ fn status(error: MetricsError) -> Status {
     match error {
         MetricsError::Fetch(error) => unavailable(&error),
         MetricsError::Eval(error) => Status::invalid_argument(error.to_string()),
-        MetricsError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
+        // It is the query's own: RESOURCE_EXHAUSTED says that a queue is full, and a second attempt may help.
+        MetricsError::TooLarge { .. } => Status::out_of_range(error.to_string()),
         MetricsError::Cancelled => Status::cancelled(error.to_string()),
         MetricsError::Foreign(_) => Status::internal(error.to_string()),
     }
@@ -276,7 +277,7 @@ fn time_series(series: MetricsSeries) -> TimeSeries {
 
 /// Clients know a missing value as the text `nil`.
 fn label((key, value): &Label) -> KeyValue {
-    let value = any_value(value).unwrap_or_else(|| Any::StringValue("nil".to_owned()));
+    let value = any_value(value);
     KeyValue { key: key.to_string(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 

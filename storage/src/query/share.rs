@@ -1,12 +1,10 @@
-//! One block searched on several cores: each takes some row groups, and all learn what is too old to be shown.
+//! Which part of a block a query is about, what it need not look at, and what bounds it.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use vivace_traceql::{
-    Budget, Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle,
-};
+use vivace_traceql::Budget;
 
 use crate::{BlockSource, OpenBlock};
 
@@ -70,52 +68,22 @@ impl Share {
         BlockSource::of_row_groups(Arc::clone(block), self.groups.start, self.groups.len())
     }
 
-    pub(super) fn source(&self, block: &Arc<OpenBlock>) -> SharedSource {
-        SharedSource { source: self.of(block), floor: Arc::clone(&self.floor), ended: Arc::clone(&self.ended) }
-    }
-}
-
-/// The source of a share.
-pub(super) struct SharedSource {
-    source: BlockSource,
-    floor: Arc<AtomicU64>,
-    ended: Arc<AtomicBool>,
-}
-
-impl Source for SharedSource {
-    type Cursor<'a> = SharedCursor<'a>;
-
-    fn fetch(&self, spec: &FetchSpec) -> Result<SharedCursor<'_>, FetchError> {
-        Ok(SharedCursor { cursor: self.source.fetch(spec)?, floor: &self.floor, ended: &self.ended })
-    }
-}
-
-/// A fetch of a share.
-pub(super) struct SharedCursor<'a> {
-    cursor: <BlockSource as Source>::Cursor<'a>,
-    floor: &'a AtomicU64,
-    ended: &'a AtomicBool,
-}
-
-impl Cursor for SharedCursor<'_> {
-    fn next(&mut self) -> Result<Option<SpanBatch>, FetchError> {
-        if self.ended.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        self.cursor.ignore_before(self.floor.load(Ordering::Relaxed));
-        self.cursor.next()
+    pub(super) fn groups_of(&self, block: &OpenBlock) -> Range<usize> {
+        let end = self.groups.end.min(block.row_groups());
+        self.groups.start.min(end)..end
     }
 
-    fn load(&mut self, traces: &[u32], spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded, FetchError> {
-        self.cursor.load(traces, spans, spec)
+    /// What starts before is too old to be shown.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Ordering::Relaxed)
     }
 
-    fn ignore_before(&mut self, start_ns: u64) {
+    pub(super) fn raise_floor(&self, start_ns: u64) {
         self.floor.fetch_max(start_ns, Ordering::Relaxed);
     }
 
-    fn stats(&self) -> FetchStats {
-        self.cursor.stats()
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 }
 

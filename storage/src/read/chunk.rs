@@ -95,6 +95,27 @@ impl<'a> ChunkReader<'a> {
         (!spots.is_empty()).then(|| (0..spots.len()).filter(holds).collect())
     }
 
+    /// Where the dictionary lies that is still to be read.
+    pub(crate) fn dictionary_place(&self) -> Option<Range<u64>> {
+        let first = self.chunk.pages.first().filter(|_| !self.dictionary_read)?;
+        (self.chunk.start < first.offset).then_some(self.chunk.start..first.offset)
+    }
+
+    /// Where a page lies.
+    pub(crate) fn page_place(&self, number: usize) -> Option<Range<u64>> {
+        self.chunk.pages.get(number).map(|spot| spot.offset..spot.offset + u64::from(spot.size))
+    }
+
+    /// What was read ahead and nobody has looked at.
+    pub(crate) fn ahead_read(&mut self) -> SmallVec<[(u64, Bytes); 2]> {
+        std::mem::take(&mut self.windows)
+    }
+
+    /// Hands over what another reader of the same chunk has read ahead.
+    pub(crate) fn set_ahead_read(&mut self, windows: SmallVec<[(u64, Bytes); 2]>) {
+        self.windows = windows;
+    }
+
     /// The pages to read next.
     pub(crate) fn set_queue(&mut self, pages: impl Iterator<Item = usize>) {
         self.queue = pages.collect();
@@ -149,6 +170,7 @@ impl<'a> ChunkReader<'a> {
             }
         };
         if header.is_dictionary() {
+            let body = self.owned(&header, &body);
             self.dictionary = Some(Arc::new(header.decode_dictionary(self.shape.physical, self.chunk.codec, &body)?));
         }
         Ok(self.dictionary.clone())
@@ -192,9 +214,13 @@ impl<'a> ChunkReader<'a> {
             return Err(malformed("the offset index points at no data page"));
         }
         let mut page = self.decode(&header, &body)?;
+        if self.queue.is_empty() {
+            // Small ones may hold pages that are asked for later.
+            self.windows.retain(|(_, bytes)| len(bytes) <= READ_THROUGH);
+        }
         page.first_row = spot.first_row;
         let expected = page_rows(&self.chunk.pages, number, self.rows);
-        let starts_row = page.rep.first().is_none_or(|rep| *rep == 0);
+        let starts_row = page.rep.get(0).is_none_or(|rep| rep == 0);
         if !starts_row || page.rows() != expected.len() {
             return Err(malformed("a page has other rows than the offset index says"));
         }
@@ -235,7 +261,14 @@ impl<'a> ChunkReader<'a> {
     fn decode(&mut self, header: &PageHeader, body: &Bytes) -> Result<Page> {
         self.pages_read += 1;
         let (shape, codec) = (self.shape, self.chunk.codec);
-        header.decode_data(shape, codec, body, || self.dictionary())
+        let body = self.owned(header, body);
+        header.decode_data(shape, codec, &body, || self.dictionary())
+    }
+
+    /// The body of a page, which what is decoded may hold on to.
+    fn owned(&self, header: &PageHeader, body: &Bytes) -> Bytes {
+        let copies = header.is_stored_plainly(self.chunk.codec) && self.block.data().lends();
+        if copies { Bytes::copy_from_slice(body) } else { body.clone() }
     }
 
     /// Header and body of a page whose bytes are all at hand.
@@ -300,7 +333,7 @@ impl<'a> ChunkReader<'a> {
     /// Where a read that begins with `range` should end.
     fn ahead(&self, range: &Range<u64>) -> u64 {
         let chunk_end = self.chunk.start + self.chunk.size;
-        let limit = range.start.saturating_add(READ_AHEAD);
+        let limit = range.start.saturating_add(READ_AHEAD.min(self.block.data().read_ahead()));
         let mut until = range.end;
         if chunk_end.saturating_sub(range.start) <= READ_THROUGH {
             return chunk_end.max(until);

@@ -36,8 +36,9 @@ impl Codec {
         })
     }
 
-    /// The `size` bytes that `data` holds; any other number of bytes is an error.
-    pub(crate) fn decompress(self, data: &Bytes, size: usize) -> Result<Bytes> {
+    /// The `size` bytes that `data` holds; any other number of bytes is an error. Those that are needed but `briefly` can be
+    /// [given back](give_back) afterwards, so that the next ones lie in the same memory.
+    pub(crate) fn decompress(self, data: &Bytes, size: usize, briefly: bool) -> Result<Bytes> {
         let out = match self {
             Self::None => data.clone(),
             _ if size == 0 => Bytes::new(),
@@ -61,7 +62,10 @@ impl Codec {
                 out.truncate(len);
                 out.into()
             }
-            Self::Zstd if size <= TRUSTED_SIZE => unzstd(data, size).ok_or_else(|| malformed("zstd data"))?.into(),
+            Self::Zstd if size <= TRUSTED_SIZE => {
+                let room = if briefly { ROOM.take() } else { Vec::new() };
+                unzstd(data, size, room).ok_or_else(|| malformed("zstd data"))?.into()
+            }
             Self::Zstd => {
                 let decoder =
                     zstd::stream::Decoder::with_buffer(&data[..]).map_err(|_invalid| malformed("zstd data"))?;
@@ -75,17 +79,35 @@ impl Codec {
     }
 }
 
+/// Largest memory that is kept for the next page.
+const MAX_ROOM: usize = 1 << 20;
+
 thread_local! {
     /// Making a context costs as much as decompressing a small page.
     static ZSTD: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    /// Touching memory for the first time costs more than writing to it.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn unzstd(data: &[u8], size: usize) -> Option<Vec<u8>> {
+/// Takes back the memory of a page that nobody needs any more. Of one that somebody holds on to nothing is taken.
+pub(crate) fn give_back(page: Bytes) {
+    if let Ok(room) = page.try_into_mut()
+        && room.capacity() <= MAX_ROOM
+        && room.capacity() > ROOM.with_borrow(Vec::capacity)
+    {
+        ROOM.set(room.into());
+    }
+}
+
+fn unzstd(data: &[u8], size: usize, mut room: Vec<u8>) -> Option<Vec<u8>> {
+    room.clear();
+    room.reserve(size);
     ZSTD.with_borrow_mut(|kept| {
         if kept.is_none() {
             *kept = Some(Decompressor::new().ok()?);
         }
-        kept.as_mut()?.decompress(data, size).ok()
+        kept.as_mut()?.decompress_to_buffer(data, &mut room).ok()?;
+        Some(room)
     })
 }
 

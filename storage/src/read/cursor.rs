@@ -1,10 +1,12 @@
 //! Walks the entries of one column chunk in order: levels and values side by side.
 
 use super::{
+    bits::{BLOCK, ones_in},
     block::OpenBlock,
     chunk::ChunkReader,
     error::{Error, Result},
-    page::{self, Page},
+    levels::blocks,
+    page::Page,
     rows::RowSet,
     values::{Values, to_usize},
 };
@@ -17,6 +19,10 @@ pub(crate) struct Cursor<'a> {
     value: usize,
     max_def: u8,
     done: bool,
+    /// Levels of the entries around `entry`, and of which these are.
+    rep: [u8; BLOCK],
+    def: [u8; BLOCK],
+    unpacked: Option<usize>,
 }
 
 impl<'a> Cursor<'a> {
@@ -24,7 +30,8 @@ impl<'a> Cursor<'a> {
     pub(crate) fn new(block: &'a OpenBlock, group: usize, leaf: usize, rows: Option<&RowSet>) -> Result<Self> {
         let reader = ChunkReader::new(block, group, leaf, rows)?;
         let max_def = reader.shape().max_def;
-        Ok(Self { reader, page: None, entry: 0, value: 0, max_def, done: false })
+        let (rep, def) = ([0; BLOCK], [0; BLOCK]);
+        Ok(Self { reader, page: None, entry: 0, value: 0, max_def, done: false, rep, def, unpacked: None })
     }
 
     pub(crate) fn reader(&mut self) -> &mut ChunkReader<'a> {
@@ -38,8 +45,13 @@ impl<'a> Cursor<'a> {
             if let Some(page) = &self.page
                 && self.entry < page.len
             {
-                let rep = page.rep.get(self.entry).copied().unwrap_or(0);
-                return Ok(Some((rep, page.def.get(self.entry).copied().unwrap_or(0))));
+                let block = self.entry / BLOCK;
+                if self.unpacked != Some(block) {
+                    page.rep.unpack(block, &mut self.rep);
+                    page.def.unpack(block, &mut self.def);
+                    self.unpacked = Some(block);
+                }
+                return Ok(Some((self.rep[self.entry % BLOCK], self.def[self.entry % BLOCK])));
             }
             if self.done || !self.load()? {
                 return Ok(None);
@@ -51,6 +63,7 @@ impl<'a> Cursor<'a> {
         self.page = self.reader.next_page()?;
         self.entry = 0;
         self.value = 0;
+        self.unpacked = None;
         self.done = self.page.is_none();
         Ok(!self.done)
     }
@@ -58,9 +71,8 @@ impl<'a> Cursor<'a> {
     /// Steps over the next entry, which [`Self::peek`] has shown.
     #[inline]
     pub(crate) fn advance(&mut self) {
-        if let Some(page) = &self.page {
-            let def = page.def.get(self.entry).copied().unwrap_or(0);
-            self.value += usize::from(def == self.max_def);
+        if self.page.is_some() {
+            self.value += usize::from(self.def[self.entry % BLOCK] == self.max_def);
             self.entry += 1;
         }
     }
@@ -79,12 +91,12 @@ impl<'a> Cursor<'a> {
             let entry = if page.rep.is_empty() {
                 Some(wanted).filter(|entry| *entry < page.len)
             } else {
-                page::position_of_nth(&page.rep, 0, wanted)
+                page.rep.nth_zero(wanted)
             };
             if let Some(entry) = entry {
                 self.entry = entry;
-                let before = page.def.get(..entry).unwrap_or_default();
-                self.value = if page.def.is_empty() { entry } else { page::count(before, self.max_def) };
+                let present = |(block, within)| ones_in(page.def.at_least(block, self.max_def) & within);
+                self.value = if page.def.is_empty() { entry } else { blocks(0..entry).map(present).sum() };
                 return Ok(());
             }
             if !self.load()? {

@@ -1,5 +1,7 @@
 //! DELTA_BINARY_PACKED, and the two byte-array encodings that are built on it.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 
 use super::{
@@ -34,15 +36,19 @@ fn size(buf: &mut &[u8]) -> Result<usize> {
     usize::try_from(varint(buf)?).map_err(|_too_big| malformed("number does not fit"))
 }
 
-/// `count` integers; answers them and the bytes behind them. Arithmetic wraps, as the format says.
-pub(crate) fn integers(mut buf: &[u8], count: usize) -> Result<(Vec<i64>, &[u8])> {
-    if count == 0 && buf.is_empty() {
-        return Ok((Vec::new(), buf));
-    }
-    let block = size(&mut buf)?;
-    let minis = size(&mut buf)?;
-    let total = size(&mut buf)?;
-    let mut value = zigzag(&mut buf)?;
+/// How the blocks of a page are laid out, and the first value.
+struct Layout {
+    minis: usize,
+    /// Values of a miniblock.
+    per_mini: usize,
+    first: i64,
+}
+
+fn layout(buf: &mut &[u8], count: usize) -> Result<Layout> {
+    let block = size(buf)?;
+    let minis = size(buf)?;
+    let total = size(buf)?;
+    let first = zigzag(buf)?;
     if total != count {
         return Err(malformed("other number of values than the page has"));
     }
@@ -50,8 +56,16 @@ pub(crate) fn integers(mut buf: &[u8], count: usize) -> Result<(Vec<i64>, &[u8])
     {
         return Err(malformed("block layout"));
     }
-    let per_mini = block / minis;
-    let mut out = Vec::with_capacity(count);
+    Ok(Layout { minis, per_mini: block / minis, first })
+}
+
+/// `count` integers instead of what is in `out`; answers the bytes behind them. Arithmetic wraps, as the format says.
+pub(crate) fn integers<'a>(mut buf: &'a [u8], count: usize, out: &mut Vec<i64>) -> Result<&'a [u8]> {
+    out.clear();
+    if count == 0 && buf.is_empty() {
+        return Ok(buf);
+    }
+    let Layout { minis, per_mini, first: mut value } = layout(&mut buf, count)?;
     if count > 0 {
         out.push(value);
     }
@@ -75,18 +89,59 @@ pub(crate) fn integers(mut buf: &[u8], count: usize) -> Result<(Vec<i64>, &[u8])
             }
             let (packed, rest) = buf.split_at(bytes);
             buf = rest;
+            let from = out.len();
+            out.resize(from + wanted, value);
+            let mut slots = out[from..].iter_mut();
             let mut add = |delta: u64| {
                 value = value.wrapping_add(min_delta).wrapping_add(delta.cast_signed());
-                out.push(value);
+                slots.next().into_iter().for_each(|slot| *slot = value);
             };
             match width {
+                // They are there already.
+                0 if min_delta == 0 => {}
                 0 => (0..wanted).for_each(|_| add(0)),
                 1..=56 => each_packed(packed, width, wanted, add),
                 _ => (0..wanted).for_each(|index| add(wide(packed, index * bits, width))),
             }
         }
     }
-    Ok((out, buf))
+    Ok(buf)
+}
+
+/// The integer that all `count` are, and the bytes behind them; none when they differ or are written in another way.
+fn constant(mut buf: &[u8], count: usize) -> Result<Option<(i64, &[u8])>> {
+    let Layout { minis, per_mini, first } = layout(&mut buf, count)?;
+    let mut left = count.saturating_sub(1);
+    while left > 0 {
+        let min_delta = zigzag(&mut buf)?;
+        let (widths, rest) = buf.split_at_checked(minis).ok_or_else(|| malformed("ends early"))?;
+        let used = left.div_ceil(per_mini).min(minis);
+        if min_delta != 0 || widths[..used].iter().any(|width| *width > 0) {
+            return Ok(None);
+        }
+        buf = rest;
+        left = left.saturating_sub(minis * per_mini);
+    }
+    Ok(Some((first, buf)))
+}
+
+thread_local! {
+    /// Integers that are needed for a moment.
+    static NUMBERS: RefCell<Vec<i64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Larger memory is not kept for the next page.
+const MAX_KEPT: usize = 1 << 16;
+
+/// Calls `each` with a list whose memory is used again and again.
+pub(crate) fn with_numbers<T>(each: impl FnOnce(&mut Vec<i64>) -> T) -> T {
+    let mut numbers = NUMBERS.take();
+    numbers.clear();
+    let out = each(&mut numbers);
+    if numbers.capacity() <= MAX_KEPT {
+        NUMBERS.set(numbers);
+    }
+    out
 }
 
 /// A value of 57 to 64 bits, which with its offset may touch nine bytes.
@@ -100,28 +155,42 @@ fn wide(packed: &[u8], bit: usize, width: u8) -> u64 {
 
 /// DELTA_LENGTH_BYTE_ARRAY: all lengths, then all bytes. The values are slices of `buf`.
 pub(crate) fn byte_arrays(buf: &Bytes, count: usize) -> Result<ByteValues> {
-    let (lengths, rest) = integers(buf, count)?;
-    let mut at = u32::try_from(buf.len() - rest.len()).map_err(|_too_big| malformed("page above 4 GiB"))?;
     let end = u32::try_from(buf.len()).map_err(|_too_big| malformed("page above 4 GiB"))?;
-    let mut bounds = Vec::with_capacity(count);
-    for length in lengths {
-        let next = u32::try_from(length)
-            .ok()
-            .and_then(|length| at.checked_add(length))
-            .filter(|next| *next <= end)
-            .ok_or_else(|| malformed("byte array past the end"))?;
-        bounds.push((at, next));
-        at = next;
+    let place = |rest: &[u8]| u32::try_from(buf.len() - rest.len()).map_err(|_too_big| malformed("page above 4 GiB"));
+    let past_end = || malformed("byte array past the end");
+    if count > 0
+        && let Some((length, rest)) = constant(buf, count)?
+    {
+        let (first, length) = (place(rest)?, u32::try_from(length).map_err(|_negative| past_end())?);
+        let all = u64::from(length).checked_mul(count as u64).ok_or_else(past_end)?;
+        if all > u64::from(end - first) {
+            return Err(past_end());
+        }
+        return Ok(ByteValues::equal(buf.clone(), first, length, count));
     }
-    Ok(ByteValues::new(buf.clone(), bounds))
+    with_numbers(|lengths| {
+        let first = place(integers(buf, count, lengths)?)?;
+        let mut at = first;
+        let mut ends = Vec::with_capacity(count);
+        for length in lengths {
+            at = u32::try_from(*length)
+                .ok()
+                .and_then(|length| at.checked_add(length))
+                .filter(|next| *next <= end)
+                .ok_or_else(past_end)?;
+            ends.push(at);
+        }
+        Ok(ByteValues::new(buf.clone(), first, 0, ends))
+    })
 }
 
 /// DELTA_BYTE_ARRAY: each value is a prefix of the one before and a suffix. `limit` bounds the bytes that come out.
 pub(crate) fn prefixed_byte_arrays(buf: &Bytes, count: usize, limit: usize) -> Result<ByteValues> {
-    let (prefixes, rest) = integers(buf, count)?;
+    let mut prefixes = Vec::new();
+    let rest = integers(buf, count, &mut prefixes)?;
     let suffixes = byte_arrays(&buf.slice_ref(rest), count)?;
     let mut data: Vec<u8> = Vec::with_capacity(rest.len());
-    let mut bounds = Vec::with_capacity(count);
+    let mut ends = Vec::with_capacity(count);
     let mut last = 0..0;
     for (index, prefix) in prefixes.into_iter().enumerate() {
         let prefix = usize::try_from(prefix)
@@ -136,8 +205,7 @@ pub(crate) fn prefixed_byte_arrays(buf: &Bytes, count: usize, limit: usize) -> R
         data.extend_from_within(last.start..last.start + prefix);
         data.extend_from_slice(suffix);
         last = start..data.len();
-        let bound = |at: usize| u32::try_from(at).map_err(|_too_big| malformed("values above 4 GiB"));
-        bounds.push((bound(last.start)?, bound(last.end)?));
+        ends.push(u32::try_from(last.end).map_err(|_too_big| malformed("values above 4 GiB"))?);
     }
-    Ok(ByteValues::new(Bytes::from(data), bounds))
+    Ok(ByteValues::new(Bytes::from(data), 0, 0, ends))
 }

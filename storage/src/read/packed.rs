@@ -1,8 +1,10 @@
-//! Integers of a page: as they were decoded, or in as few bytes each as their range needs where they are kept.
+//! Integers of a page: as they were decoded, in as few bytes each as their range needs where they are kept, or as the page has them.
 
 use std::ops::Range;
 
 use vivace_traceql::Bitmap;
+
+use super::bits::Bits;
 
 /// See the module. Each value is `base` plus what is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,7 @@ enum Stored {
     Shorts(Vec<u16>),
     Words(Vec<u32>),
     Wide(Vec<i64>),
+    Bits(Bits),
 }
 
 impl From<Vec<i64>> for Packed {
@@ -25,15 +28,9 @@ impl From<Vec<i64>> for Packed {
     }
 }
 
-impl From<Vec<u8>> for Packed {
-    fn from(values: Vec<u8>) -> Self {
-        Self { base: 0, stored: Stored::Bytes(values) }
-    }
-}
-
-impl From<Vec<u16>> for Packed {
-    fn from(values: Vec<u16>) -> Self {
-        Self { base: 0, stored: Stored::Shorts(values) }
+impl From<Bits> for Packed {
+    fn from(values: Bits) -> Self {
+        Self { base: 0, stored: Stored::Bits(values) }
     }
 }
 
@@ -44,12 +41,18 @@ impl From<Vec<u32>> for Packed {
 }
 
 impl Packed {
+    /// Integers in as few bytes each as their range needs.
+    pub(crate) fn narrow(values: &[i64]) -> Self {
+        narrow(values, |value| value).unwrap_or_else(|| values.to_vec().into())
+    }
+
     pub(crate) fn len(&self) -> usize {
         match &self.stored {
             Stored::Bytes(values) => values.len(),
             Stored::Shorts(values) => values.len(),
             Stored::Words(values) => values.len(),
             Stored::Wide(values) => values.len(),
+            Stored::Bits(values) => values.len(),
         }
     }
 
@@ -60,6 +63,7 @@ impl Packed {
             Stored::Shorts(values) => values.len() * 2,
             Stored::Words(values) => values.len() * 4,
             Stored::Wide(values) => values.len() * 8,
+            Stored::Bits(values) => values.memory(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Packed {
             Stored::Shorts(values) => i64::from(*values.get(index)?),
             Stored::Words(values) => i64::from(*values.get(index)?),
             Stored::Wide(values) => *values.get(index)?,
+            Stored::Bits(values) => i64::from(values.get(index)?),
         };
         Some(self.base.wrapping_add(stored))
     }
@@ -93,6 +98,7 @@ impl Packed {
             Stored::Shorts(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
             Stored::Words(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
             Stored::Wide(values) => out.extend(values[range].iter().map(|value| base.wrapping_add(*value))),
+            Stored::Bits(values) => values.extend(range, out, |value| base + i64::from(value)),
         }
     }
 
@@ -107,6 +113,7 @@ impl Packed {
             Stored::Shorts(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
             Stored::Words(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
             Stored::Wide(values) => out.extend(values[range].iter().map(|value| id(*value))),
+            Stored::Bits(values) => values.extend(range, out, |value| id(i64::from(value))),
         }
     }
 
@@ -119,6 +126,15 @@ impl Packed {
             Stored::Shorts(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
             Stored::Words(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
             Stored::Wide(values) => Bitmap::from_slice(&values[range], |value| passes(base.wrapping_add(*value))),
+            Stored::Bits(values) => values.test(range, |value| passes(base + i64::from(value))),
+        }
+    }
+
+    /// Which values of `range`, which is cut at the end, are this one.
+    pub(crate) fn equal(&self, range: Range<usize>, wanted: i64) -> Bitmap {
+        match (&self.stored, u32::try_from(wanted.wrapping_sub(self.base))) {
+            (Stored::Bits(values), Ok(wanted)) => values.equal(self.within(range), wanted),
+            _ => self.test(range, |value| value == wanted),
         }
     }
 
@@ -131,7 +147,7 @@ impl Packed {
     pub(crate) fn pack(self) -> Self {
         let base = self.base;
         let packed = match &self.stored {
-            Stored::Bytes(_) | Stored::Shorts(_) => None,
+            Stored::Bytes(_) | Stored::Shorts(_) | Stored::Bits(_) => None,
             Stored::Words(values) => narrow(values, |value| base.wrapping_add(i64::from(value))),
             Stored::Wide(values) => narrow(values, |value| base.wrapping_add(value)),
         };
@@ -179,6 +195,7 @@ mod tests {
             let plain = Packed::from(values.clone());
             let packed = plain.clone().pack();
             prop_assert_eq!(packed.clone().pack(), packed.clone());
+            prop_assert_eq!(Packed::narrow(&values), packed.clone());
             prop_assert!(packed.memory() <= plain.memory());
             prop_assert_eq!(packed.iter().collect::<Vec<_>>(), values.clone());
             let cut = &values[start.min(values.len())..(start + len).min(values.len()).max(start.min(values.len()))];

@@ -8,9 +8,10 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    codec::Codec,
+    bits::{BLOCK, ones_in},
+    codec::{self, Codec},
     error::{Error, Result},
-    rle,
+    levels::{Levels, LevelsIter, below, blocks, ones},
     thrift::{Compact, ty},
     values::{self, Physical, Values},
 };
@@ -145,6 +146,11 @@ impl PageHeader {
         matches!(self.kind, Kind::Dictionary { .. })
     }
 
+    /// Whether values can be slices of the body as it is stored.
+    pub(crate) fn is_stored_plainly(&self, codec: Codec) -> bool {
+        codec == Codec::None || matches!(self.kind, Kind::V2 { compressed: false, .. })
+    }
+
     pub(crate) fn is_data(&self) -> bool {
         matches!(self.kind, Kind::V1 { .. } | Kind::V2 { .. })
     }
@@ -166,7 +172,7 @@ impl PageHeader {
         if values > MAX_LEVELS {
             return Err(malformed("too many values"));
         }
-        let data = codec.decompress(body, self.uncompressed_size)?;
+        let data = codec.decompress(body, self.uncompressed_size, false)?;
         values::decode(physical, 0, &data, values, || Ok(None))
     }
 
@@ -185,18 +191,21 @@ impl PageHeader {
         if len > MAX_LEVELS {
             return Err(malformed("too many values"));
         }
+        // What is not kept as it stands here is unpacked into memory that is used again and again.
+        let shares = values::shares(leaf.physical, encoding);
+        let unpack = |data: &Bytes, size| codec.decompress(data, size, !shares);
         let (rep, def, data) = match self.kind {
             Kind::V2 { def_size, rep_size, compressed, .. } => {
                 let levels = rep_size.checked_add(def_size).filter(|levels| *levels <= body.len());
                 let levels = levels.ok_or_else(|| malformed("levels past the end"))?;
-                let (rep, rest) = body.split_at(rep_size);
-                let rep = optional_levels(rep, leaf.max_rep, len)?;
-                let def = optional_levels(&rest[..def_size], leaf.max_def, len)?;
+                // The body is a part of what was read at once.
+                let rep = optional_levels(&body.slice(..rep_size), leaf.max_rep, len)?;
+                let def = optional_levels(&body.slice(rep_size..levels), leaf.max_def, len)?;
                 let data = body.slice(levels..);
                 let data = if compressed {
                     let size =
                         self.uncompressed_size.checked_sub(levels).ok_or_else(|| malformed("levels past the end"))?;
-                    codec.decompress(&data, size)?
+                    unpack(&data, size)?
                 } else {
                     data
                 };
@@ -206,54 +215,36 @@ impl PageHeader {
                 if !levels_rle && (leaf.max_def > 0 || leaf.max_rep > 0) {
                     return Err(Error::Unsupported("bit-packed levels".to_owned()));
                 }
-                let mut data = codec.decompress(body, self.uncompressed_size)?;
-                let rep = prefixed_levels(&mut data, leaf.max_rep, len)?;
-                let def = prefixed_levels(&mut data, leaf.max_def, len)?;
+                let mut data = unpack(body, self.uncompressed_size)?;
+                let rep = prefixed_levels(&mut data, leaf.max_rep, len, shares)?;
+                let def = prefixed_levels(&mut data, leaf.max_def, len, shares)?;
                 (rep, def, data)
             }
             Kind::Other | Kind::Dictionary { .. } => return Err(malformed("not a data page")),
         };
-        let present = if leaf.max_def == 0 { len } else { count(&def, leaf.max_def) };
+        let present = if leaf.max_def == 0 { len } else { def.count_at_least(leaf.max_def) };
         let values = values::decode(leaf.physical, encoding, &data, present, dictionary)?;
-        let rows = if rep.is_empty() { len } else { count(&rep, 0) };
+        if !shares {
+            codec::give_back(data);
+        }
+        let rows = if rep.is_empty() { len } else { len - rep.count_at_least(1) };
         Ok(Page { first_row: 0, len, rows, rep, def, values, index: OnceLock::new(), counts: OnceLock::new() })
     }
 }
 
-/// How often `wanted` stands in `levels`.
-pub(crate) fn count(levels: &[u8], wanted: u8) -> usize {
-    // Sums of at most 255 fit a byte, so that 32 levels are compared at once.
-    levels.chunks(255).map(|some| usize::from(some.iter().map(|level| u8::from(*level == wanted)).sum::<u8>())).sum()
+fn optional_levels(buf: &Bytes, max: u8, len: usize) -> Result<Levels> {
+    if max == 0 { Ok(Levels::none()) } else { Levels::decode(buf, max, len, false) }
 }
 
-/// Where `wanted` stands for the time `nth` (from 0 on).
-pub(crate) fn position_of_nth(levels: &[u8], wanted: u8, mut nth: usize) -> Option<usize> {
-    let mut passed = 0;
-    for some in levels.chunks(255) {
-        let here = count(some, wanted);
-        if nth < here {
-            let places = some.iter().enumerate().filter(|(_, level)| **level == wanted);
-            return places.map(|(place, _)| passed + place).nth(nth);
-        }
-        nth -= here;
-        passed += some.len();
-    }
-    None
-}
-
-fn optional_levels(buf: &[u8], max: u8, len: usize) -> Result<Vec<u8>> {
-    if max == 0 { Ok(Vec::new()) } else { rle::levels(buf, max, len) }
-}
-
-fn prefixed_levels(data: &mut Bytes, max: u8, len: usize) -> Result<Vec<u8>> {
+fn prefixed_levels(data: &mut Bytes, max: u8, len: usize, shares: bool) -> Result<Levels> {
     if max == 0 {
-        return Ok(Vec::new());
+        return Ok(Levels::none());
     }
     let size = data.first_chunk::<4>().ok_or_else(|| malformed("levels past the end"))?;
     let size = values::to_usize(u32::from_le_bytes(*size));
     let end = size.checked_add(4).filter(|end| *end <= data.len()).ok_or_else(|| malformed("levels past the end"))?;
-    let levels = rle::levels(&data[4..end], max, len)?;
-    *data = data.slice(end..);
+    let levels = Levels::decode(&data.slice(4..end), max, len, shares)?;
+    bytes::Buf::advance(data, end);
     Ok(levels)
 }
 
@@ -266,9 +257,9 @@ pub(crate) struct Page {
     pub(crate) len: usize,
     rows: usize,
     /// Repetition level of each entry; empty when the column has none.
-    pub(crate) rep: Vec<u8>,
+    pub(crate) rep: Levels,
     /// Definition level of each entry; empty when the column has none.
-    pub(crate) def: Vec<u8>,
+    pub(crate) def: Levels,
     /// The values of the entries whose definition level is the column's maximum.
     pub(crate) values: Values,
     index: OnceLock<RowIndex>,
@@ -276,14 +267,18 @@ pub(crate) struct Page {
     counts: OnceLock<(Units, Arc<[u32]>)>,
 }
 
-/// Two kinds of things in a page, each by its levels.
-type Units = ((u8, u8), (u8, u8));
+/// A thing that is counted: it begins where the repetition level is at most `.0` and the definition level at least `.1`.
+pub(crate) type Unit = (u8, u8);
+
+/// Two kinds of things in a page.
+type Units = (Unit, Unit);
 
 /// Where each row begins, and at the end where the page ends.
 #[derive(Debug, Default)]
 struct RowIndex {
     entries: Vec<u32>,
-    values: Vec<u32>,
+    /// None where every entry has a value.
+    values: Option<Vec<u32>>,
 }
 
 /// Where some rows of a page are in it.
@@ -309,7 +304,7 @@ impl Page {
             let at = |row: usize| starts.get(row).or_else(|| starts.last()).map_or(0, |start| values::to_usize(*start));
             at(rows.start)..at(rows.end)
         };
-        RowSpan { entries: of(&index.entries), values: of(&index.values) }
+        RowSpan { entries: of(&index.entries), values: of(index.values.as_ref().unwrap_or(&index.entries)) }
     }
 
     /// What `count` gives for these units, kept where they are the first of the page: callers ask for one kind of a column.
@@ -320,40 +315,118 @@ impl Page {
 
     /// In less memory, for keeping: without levels if they are not needed and say nothing but where rows begin.
     pub(crate) fn pack(&mut self, without_levels: bool) {
-        let empty = Values::Bools(Vec::new());
-        self.values = std::mem::replace(&mut self.values, empty).pack();
         if without_levels && self.values.len() == self.len {
-            (self.rep, self.def) = (Vec::new(), Vec::new());
+            (self.rep, self.def) = (Levels::none(), Levels::none());
         }
+    }
+
+    /// Which of the 64 entries from `64 * block` on begin such a unit, a bit each. Bits past the end mean nothing.
+    #[inline]
+    pub(crate) fn beginning(&self, block: usize, (rep, def): Unit) -> u64 {
+        self.rep.at_most(block, rep) & self.def.at_least(block, def)
+    }
+
+    /// Repetition and definition level of each of these entries, none for a column that lacks one of them.
+    pub(crate) fn levels(&self, entries: Range<usize>) -> std::iter::Zip<LevelsIter<'_>, LevelsIter<'_>> {
+        self.rep.iter(entries.clone()).zip(self.def.iter(entries))
     }
 
     fn index_rows(&self, max_def: u8) -> RowIndex {
         let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-        let mut index = RowIndex::default();
-        let mut values = 0;
-        let mut passed = 0;
-        let mut row_at = |entry: usize| {
-            values += if self.def.is_empty() { entry - passed } else { count(&self.def[passed..entry], max_def) };
-            passed = entry;
-            index.entries.push(number(entry));
-            index.values.push(number(values));
-        };
-        if self.rep.is_empty() {
-            (0..self.len).for_each(&mut row_at);
-        } else {
-            memchr::memchr_iter(0, &self.rep).for_each(&mut row_at);
+        let every = self.def.is_empty() || self.def.surely_at_least(max_def);
+        let rows = if self.rep.is_empty() { self.len } else { self.rows } + 1;
+        let mut entries = Vec::with_capacity(rows);
+        if every {
+            for (block, within) in blocks(0..self.len) {
+                let begins = self.rep.at_most(block, 0) & within;
+                entries.extend(ones(begins).map(|bit| number(block * BLOCK + bit)));
+            }
+            entries.push(number(self.len));
+            return RowIndex { entries, values: None };
         }
-        row_at(self.len);
-        index
+        let (mut values, mut passed) = (Vec::with_capacity(rows), 0);
+        for (block, within) in blocks(0..self.len) {
+            let begins = self.rep.at_most(block, 0) & within;
+            let present = self.def.at_least(block, max_def) & within;
+            for bit in ones(begins) {
+                entries.push(number(block * BLOCK + bit));
+                values.push(number(passed + ones_in(present & below(bit))));
+            }
+            passed += ones_in(present);
+        }
+        entries.push(number(self.len));
+        values.push(number(passed));
+        RowIndex { entries, values: Some(values) }
     }
 
     /// Memory held, with what looking up rows and counts may add.
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>()
-            + self.rep.len()
-            + self.def.len()
+            + self.rep.memory()
+            + self.def.memory()
             + self.values.memory()
             + (self.rows + 1) * 8
             + self.rep.len() * 2
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::read::levels::tests::levels_of;
+
+    impl Page {
+        /// Of these levels of entries that begin with a row; the values are their numbers.
+        pub(crate) fn of_levels(rep: &[u8], def: &[u8], max: (u8, u8)) -> Self {
+            let values: Vec<i64> = (0i64..).take(def.iter().filter(|def| **def == max.1).count()).collect();
+            Self {
+                first_row: 0,
+                len: rep.len(),
+                rows: rep.iter().filter(|rep| **rep == 0).count(),
+                rep: levels_of(rep, max.0),
+                def: levels_of(def, max.1),
+                values: Values::Ints(values.into()),
+                index: OnceLock::new(),
+                counts: OnceLock::new(),
+            }
+        }
+    }
+
+    /// Levels of a page whose first entry begins a row, and the highest of each kind.
+    pub(crate) fn levels() -> impl Strategy<Value = (Vec<u8>, Vec<u8>, (u8, u8))> {
+        let max = (1u8..6, 1u8..6);
+        max.prop_flat_map(|(max_rep, max_def)| {
+            // Long stretches of one level as well as changing ones.
+            let level = |max: u8| prop_oneof![3 => Just(max), 1 => 0..=max];
+            let stretch = (level(max_rep), level(max_def), prop_oneof![4 => Just(1usize), 1 => 1usize..90]);
+            prop::collection::vec(stretch, 1..150).prop_map(move |stretches| {
+                let (mut rep, mut def) = (Vec::new(), Vec::new());
+                for (rep_level, def_level, len) in stretches {
+                    rep.resize(rep.len() + len, rep_level);
+                    def.resize(def.len() + len, def_level);
+                }
+                rep[0] = 0;
+                (rep, def, (max_rep, max_def))
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn rows_are_found_where_they_begin((rep, def, max) in levels(), from in 0usize..40, len in 0usize..40) {
+            let page = Page::of_levels(&rep, &def, max);
+            let mut starts: Vec<usize> = (0..rep.len()).filter(|entry| rep[*entry] == 0).collect();
+            prop_assert_eq!(page.rows(), starts.len());
+            starts.push(rep.len());
+            let values = |entry: usize| def[..entry].iter().filter(|def| **def == max.1).count();
+            let (from, end) = (from.min(page.rows()), (from + len).min(page.rows()));
+            let span = page.span_of(from..end, max.1);
+            prop_assert_eq!(&span.entries, &(starts[from]..starts[end]));
+            prop_assert_eq!(&span.values, &(values(starts[from])..values(starts[end])));
+            let due: Vec<(u8, u8)> = rep.iter().copied().zip(def.iter().copied()).collect();
+            prop_assert_eq!(page.levels(span.entries.clone()).collect::<Vec<_>>(), due[span.entries].to_vec());
+        }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    lent,
+};
 
 /// Random reads of one object of known length.
 pub trait Ranges: Send + Sync {
@@ -25,9 +28,22 @@ pub trait Ranges: Send + Sync {
     /// Exactly the bytes of `range`, which lies inside the object. Blocks until they are there.
     fn read(&self, range: Range<u64>) -> Result<Bytes>;
 
+    /// Whether what is read lies in memory that is used again once nobody holds it: who keeps a part of it should copy that.
+    fn lends(&self) -> bool {
+        false
+    }
+
     /// Several ranges, in the order asked. Sources with a latency per request fetch them at once and may merge close ones.
     fn read_many(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         ranges.iter().map(|range| self.read(range.clone())).collect()
+    }
+
+    /// These ranges will be read soon. A source that gains by it begins to fetch them; nothing depends on that.
+    fn will_need(&self, _ranges: &[Range<u64>]) {}
+
+    /// How much a reader should ask for at once when it wants what lies side by side.
+    fn read_ahead(&self) -> u64 {
+        1 << 20
     }
 }
 
@@ -101,10 +117,32 @@ impl Ranges for FileRanges {
             return Err(past_end());
         }
         let len = usize::try_from(range.end - range.start).map_err(|_too_big| past_end())?;
-        let mut buf = vec![0; len];
-        std::os::unix::fs::FileExt::read_exact_at(&self.file, &mut buf, range.start)
-            .map_err(|source| Error::Io { name: self.name.clone(), source })?;
-        Ok(buf.into())
+        lent::filled(len, |buf| std::os::unix::fs::FileExt::read_exact_at(&self.file, buf, range.start))
+            .map_err(|source| Error::Io { name: self.name.clone(), source })
+    }
+
+    fn lends(&self) -> bool {
+        true
+    }
+
+    #[cfg(target_os = "linux")]
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+        let known = |range: &&Range<u64>| range.start < range.end && range.end <= self.len;
+        for range in ranges.iter().filter(known) {
+            let place = i64::try_from(range.start).ok().zip(i64::try_from(range.end - range.start).ok());
+            let told = place
+                .map(|(start, len)| posix_fadvise(&self.file, start, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED));
+            // Where a file system does not know of this, ranges are read when they are wanted.
+            if !matches!(told, Some(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Little: the system reads on by itself, and small buffers are used again.
+    fn read_ahead(&self) -> u64 {
+        256 << 10
     }
 }
 

@@ -1,6 +1,9 @@
 //! The RLE / bit-packed hybrid of levels, booleans and dictionary ids.
 
+use bytes::Bytes;
+
 use super::{
+    bits::Bits,
     error::{Error, Result},
     packed::Packed,
 };
@@ -81,18 +84,6 @@ fn malformed(why: &'static str) -> Error {
     Error::malformed("run-length data", why)
 }
 
-/// Fills `out` with values of `width` bits. `bytes` holds all of them, which [`Hybrid::next_run`] checked.
-#[inline]
-fn unpack<T: Copy + Default>(bytes: &[u8], width: u8, out: &mut [T], of: impl Fn(u64) -> T) {
-    if width == 0 {
-        out.fill(of(0));
-        return;
-    }
-    let count = out.len();
-    let mut slots = out.iter_mut();
-    each_packed(bytes, width, count, |word| slots.next().into_iter().for_each(|slot| *slot = of(word)));
-}
-
 /// Calls `each` with the `count` values of `width` bits, 1 to 57, that stand in `bytes` one behind the other.
 #[inline]
 pub(crate) fn each_packed(bytes: &[u8], width: u8, count: usize, mut each: impl FnMut(u64)) {
@@ -142,9 +133,9 @@ impl Spread {
     }
 }
 
-/// As [`unpack`], for values that fit a byte.
+/// Fills `out` with values of `width` bits, 0 to 8, that stand in `bytes` one behind the other. Past the end of `bytes` there are zeros.
 #[inline]
-fn unpack_bytes(bytes: &[u8], width: u8, out: &mut [u8]) {
+pub(crate) fn unpack_bytes(bytes: &[u8], width: u8, out: &mut [u8]) {
     if width == 0 {
         out.fill(0);
         return;
@@ -167,18 +158,6 @@ pub(crate) fn low_bits(width: u8) -> u64 {
     (1u64 << width) - 1
 }
 
-#[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the caller masked the value to at most 32 bits")]
-fn low32(word: u64) -> u32 {
-    word as u32
-}
-
-#[inline]
-fn low16(word: u64) -> u16 {
-    let [low, high, ..] = word.to_le_bytes();
-    u16::from_le_bytes([low, high])
-}
-
 /// Eight bytes at `at`, zeros past the end.
 #[inline]
 pub(crate) fn word_at(bytes: &[u8], at: usize) -> u64 {
@@ -191,103 +170,20 @@ pub(crate) fn word_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(word)
 }
 
-/// All values of the runs in `buf`, each made by `of` out of its low bits.
-fn decode<T: Copy + Default>(buf: &[u8], width: u8, count: usize, of: impl Fn(u64) -> T + Copy) -> Result<Vec<T>> {
-    let mut out = Vec::with_capacity(count);
-    let mut runs = Hybrid::new(buf, width, count)?;
-    while let Some(run) = runs.next_run()? {
-        let from = out.len();
-        match run {
-            Run::Repeat { value, len } => out.resize(from + len, of(u64::from(value))),
-            Run::Packed { bytes, len } => {
-                out.resize(from + len, T::default());
-                unpack(bytes, width, &mut out[from..], of);
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// Levels of a page: `count` values of at most `max`.
-pub(crate) fn levels(buf: &[u8], max: u8, count: usize) -> Result<Vec<u8>> {
-    let width = level_width(max);
-    // All bits set is a level: then packed runs cannot hold one above the maximum.
-    let dense = u64::from(max) == low_bits(width.max(1)) || width == 0;
-    let mut out = Vec::with_capacity(count);
-    let mut runs = Hybrid::new(buf, width, count)?;
-    while let Some(run) = runs.next_run()? {
-        let from = out.len();
-        match run {
-            Run::Repeat { value, len } => {
-                let value = u8::try_from(value).ok().filter(|value| *value <= max).ok_or_else(too_high)?;
-                out.resize(from + len, value);
-            }
-            Run::Packed { bytes, len } => {
-                out.resize(from + len, 0);
-                unpack_bytes(bytes, width, &mut out[from..]);
-                if !dense && out[from..].iter().copied().max().unwrap_or(0) > max {
-                    return Err(too_high());
-                }
-            }
-        }
-    }
-    Ok(out)
-}
-
-fn too_high() -> Error {
-    malformed("level above its maximum")
-}
-
 /// Bits of a level whose maximum is `max`.
 pub(crate) fn level_width(max: u8) -> u8 {
     u8::try_from(u8::BITS - max.leading_zeros()).unwrap_or(8)
 }
 
-/// Dictionary ids of a page, all below `entries`, in as few bytes each as their bit width needs. The first byte of `buf` is that.
-pub(crate) fn ids(buf: &[u8], entries: usize, count: usize) -> Result<Packed> {
+/// Dictionary ids of a page, all below `entries`, as they stand there. The first byte of `buf`, which the result holds on to, is how
+/// many bits they have.
+pub(crate) fn ids(buf: &Bytes, entries: usize, count: usize) -> Result<Packed> {
     if count == 0 {
         return Ok(Vec::<u32>::new().into());
     }
-    let (&width, buf) = buf.split_first().ok_or_else(|| malformed("no bit width"))?;
-    let (ids, highest) = match width {
-        0..=8 => {
-            let ids = decode_bytes(buf, width, count)?;
-            let highest = ids.iter().copied().max().map(u32::from);
-            (ids.into(), highest)
-        }
-        9..=16 => {
-            let ids = decode(buf, width, count, low16)?;
-            let highest = ids.iter().copied().max().map(u32::from);
-            (Packed::from(ids), highest)
-        }
-        _ => {
-            let ids = decode(buf, width, count, low32)?;
-            let highest = ids.iter().copied().max();
-            (ids.into(), highest)
-        }
-    };
-    if usize::try_from(highest.unwrap_or(0)).is_ok_and(|id| id < entries) {
-        Ok(ids)
-    } else {
-        Err(malformed("dictionary id without entry"))
-    }
-}
-
-/// As [`decode`], for values of at most eight bits.
-fn decode_bytes(buf: &[u8], width: u8, count: usize) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(count);
-    let mut runs = Hybrid::new(buf, width, count)?;
-    while let Some(run) = runs.next_run()? {
-        let from = out.len();
-        match run {
-            Run::Repeat { value, len } => out.resize(from + len, value.to_le_bytes()[0]),
-            Run::Packed { bytes, len } => {
-                out.resize(from + len, 0);
-                unpack_bytes(bytes, width, &mut out[from..]);
-            }
-        }
-    }
-    Ok(out)
+    let &width = buf.first().ok_or_else(|| malformed("no bit width"))?;
+    let ids = Bits::decode(&buf.slice(1..), width, count, true)?;
+    if ids.all_below(entries) { Ok(ids.into()) } else { Err(malformed("dictionary id without entry")) }
 }
 
 /// Booleans of a page in RLE encoding: a four-byte length, then the hybrid of width 1.
@@ -295,7 +191,15 @@ pub(crate) fn booleans(buf: &[u8], count: usize) -> Result<Vec<bool>> {
     let (len, rest) = buf.split_first_chunk::<4>().ok_or_else(|| malformed("no length"))?;
     let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_too_big| malformed("length does not fit"))?;
     let data = rest.get(..len).ok_or_else(|| malformed("length past the end"))?;
-    decode(data, 1, count, |word| word != 0)
+    let mut out = Vec::with_capacity(count);
+    let mut runs = Hybrid::new(data, 1, count)?;
+    while let Some(run) = runs.next_run()? {
+        match run {
+            Run::Repeat { value, len } => out.resize(out.len() + len, value != 0),
+            Run::Packed { bytes, len } => each_packed(bytes, 1, len, |word| out.push(word != 0)),
+        }
+    }
+    Ok(out)
 }
 
 #[cfg(test)]

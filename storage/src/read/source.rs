@@ -16,7 +16,9 @@ mod places;
 mod queue;
 mod select;
 mod tags;
+mod turns;
 mod verdict;
+mod walk;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -34,6 +36,7 @@ pub use group::LeafCost;
 use group::{Group, bounds};
 use nesting::Owner;
 use queue::{Pool, Queue};
+pub(crate) use turns::{Left, newest_start};
 
 /// Rows put together again at once when everything about their spans is wanted.
 const WHOLE_ROWS: usize = 256;
@@ -80,22 +83,7 @@ impl Source for BlockSource {
     type Cursor<'a> = BlockCursor<'a>;
 
     fn fetch(&self, spec: &FetchSpec) -> std::result::Result<BlockCursor<'_>, FetchError> {
-        Ok(BlockCursor {
-            block: &self.block,
-            groups: self.groups.clone(),
-            without: &self.without,
-            spec: spec.clone(),
-            group: None,
-            pool: Pool::empty(),
-            queue: Queue::empty(),
-            delivered: false,
-            latest_rows: Vec::new(),
-            whole: None,
-            finished: FetchStats::default(),
-            costs: BTreeMap::new(),
-            counts: GroupCounts::default(),
-            floor: 0,
-        })
+        Ok(BlockCursor::new(&self.block, self.groups.clone(), &self.without, spec.clone()))
     }
 }
 
@@ -120,6 +108,8 @@ pub struct BlockCursor<'a> {
     counts: GroupCounts,
     /// Traces that start before are of no use.
     floor: u64,
+    /// Whether the end of the row group is the end: somebody else says which is next.
+    stays: bool,
 }
 
 /// Row groups, by what became of them.
@@ -141,6 +131,26 @@ struct Whole {
 }
 
 impl<'a> BlockCursor<'a> {
+    fn new(block: &'a OpenBlock, groups: Range<usize>, without: &'a [u32], spec: FetchSpec) -> Self {
+        Self {
+            block,
+            groups,
+            without,
+            spec,
+            group: None,
+            pool: Pool::empty(),
+            queue: Queue::empty(),
+            delivered: false,
+            latest_rows: Vec::new(),
+            whole: None,
+            finished: FetchStats::default(),
+            costs: BTreeMap::new(),
+            counts: GroupCounts::default(),
+            floor: 0,
+            stays: false,
+        }
+    }
+
     /// What reading has cost so far, by path of the column.
     pub fn costs(&self) -> Vec<(String, LeafCost)> {
         let mut costs = self.costs.clone();
@@ -160,9 +170,7 @@ impl<'a> BlockCursor<'a> {
         self.close_group();
         while let Some(number) = self.groups.next() {
             let mut group = Group::open(self.block, number)?;
-            let newest =
-                group.int_bounds(group.columns.trace.start)?.map_or(u64::MAX, |(_, last)| last.cast_unsigned());
-            if newest < self.floor {
+            if turns::newest_in(&group)? < self.floor {
                 self.counts.by_time += 1;
                 continue;
             }
@@ -294,7 +302,7 @@ impl<'a> BlockCursor<'a> {
                     continue;
                 }
             }
-            if !self.open_group()? {
+            if self.stays || !self.open_group()? {
                 return Ok(None);
             }
         }
@@ -306,7 +314,7 @@ impl<'a> BlockCursor<'a> {
         let mut chosen = Chosen::new(group, spans)?;
         let spec = &self.spec;
         let mut batch = SpanBatch {
-            traces: traces(group, &chosen, spec.trace_fields)?,
+            traces: traces(group, &chosen, (spec.ids, spec.trace_fields))?,
             handles: chosen.spans.iter().map(|span| SpanHandle(u64::from(*span))).collect(),
             ..SpanBatch::default()
         };
@@ -360,13 +368,35 @@ impl<'a> BlockCursor<'a> {
         let Some(group) = &mut self.group else { return Ok(Loaded::default()) };
         let mut rows = RowSet::default();
         traces_wanted.iter().filter_map(|trace| self.latest_rows.get(to_usize(*trace))).for_each(|row| rows.push(*row));
-        let mut loaded = Loaded { traces: trace_infos(group, &rows, spec.trace_fields)?, ..Loaded::default() };
-        let spans = spans.iter().map(|handle| u32::try_from(handle.0).unwrap_or(u32::MAX)).collect();
-        let mut chosen = Chosen::new(group, spans)?;
-        loaded.columns = load_fields(group, &mut chosen, &spec.fields)?;
-        (loaded.events, loaded.links) = (chosen.events, chosen.links);
-        Ok(loaded)
+        load_from(group, &rows, spans, spec)
     }
+}
+
+/// Second pass over rows and spans of a row group.
+fn load_from(group: &mut Group<'_>, rows: &RowSet, spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded> {
+    announce_load(group, rows, spec)?;
+    let mut loaded = Loaded { traces: trace_infos(group, rows, (true, spec.trace_fields))?, ..Loaded::default() };
+    let spans = spans.iter().map(|handle| u32::try_from(handle.0).unwrap_or(u32::MAX)).collect();
+    let mut chosen = Chosen::new(group, spans)?;
+    loaded.columns = load_fields(group, &mut chosen, &spec.fields)?;
+    (loaded.events, loaded.links) = (chosen.events, chosen.links);
+    Ok(loaded)
+}
+
+fn announce_load(group: &mut Group<'_>, rows: &RowSet, spec: &LoadSpec) -> Result<()> {
+    let (trace, stats, fields) = (group.columns.trace, group.columns.stats, spec.trace_fields);
+    let mut leaves = vec![trace.trace_id];
+    if fields.times {
+        leaves.extend([trace.start, trace.duration]);
+    }
+    if fields.root {
+        leaves.extend([trace.root_name, trace.root_service]);
+    }
+    if fields.service_stats {
+        leaves.extend([stats.service, stats.spans, stats.errors]);
+    }
+    spec.fields.iter().for_each(|field| group.leaves_of_field(field, &mut leaves));
+    group.announce(&leaves, rows)
 }
 
 fn load_fields(group: &mut Group<'_>, chosen: &mut Chosen, fields: &[Field]) -> Result<Vec<vivace_traceql::Column>> {
@@ -427,7 +457,7 @@ impl Cursor for BlockCursor<'_> {
 }
 
 /// The facts of the traces of a batch, with their ranges of spans.
-fn traces(group: &mut Group<'_>, chosen: &Chosen, fields: TraceFields) -> Result<Vec<TraceInfo>> {
+fn traces(group: &mut Group<'_>, chosen: &Chosen, fields: (bool, TraceFields)) -> Result<Vec<TraceInfo>> {
     let mut infos = trace_infos(group, &chosen.rows, fields)?;
     let (_, places) = chosen.nesting.owners(Owner::Row, &chosen.spans);
     for (span, place) in (0u32..).zip(places) {
@@ -441,11 +471,27 @@ fn traces(group: &mut Group<'_>, chosen: &Chosen, fields: TraceFields) -> Result
     Ok(infos)
 }
 
-fn trace_infos(group: &mut Group<'_>, rows: &RowSet, fields: TraceFields) -> Result<Vec<TraceInfo>> {
+/// The facts of the traces of some rows; their ids only if the first is true.
+fn trace_infos(group: &mut Group<'_>, rows: &RowSet, (ids, fields): (bool, TraceFields)) -> Result<Vec<TraceInfo>> {
     let columns = group.columns.trace;
-    let ids = row_texts(group, columns.trace_id, rows)?;
-    let mut infos: Vec<TraceInfo> =
-        ids.iter().map(|id| TraceInfo { id: super::record::trace_id(id).0, ..TraceInfo::default() }).collect();
+    // Empty texts of its own: those of a default are shared by all threads, which would count them in each other's way.
+    let empty =
+        TraceInfo { root_name: "".into(), root_service: "".into(), service_stats: [].into(), ..TraceInfo::default() };
+    let mut infos = vec![empty; to_usize(rows.len())];
+    if ids {
+        let dictionary = group.dictionary(columns.trace_id)?;
+        let mut due = infos.iter_mut();
+        group.pages(columns.trace_id, rows, |page| {
+            for index in rows.within(page.first_row, page.len).flatten() {
+                let id = group::text(page, dictionary.as_deref(), index).ok_or_else(super::cursor::inconsistent)?;
+                due.next().ok_or_else(super::cursor::inconsistent)?.id = super::record::trace_id(id).0;
+            }
+            Ok(())
+        })?;
+        if due.next().is_some() {
+            return Err(super::cursor::inconsistent());
+        }
+    }
     if fields.times {
         for (info, start) in infos.iter_mut().zip(row_ints(group, columns.start, rows)?) {
             info.start_ns = start.cast_unsigned();

@@ -41,6 +41,8 @@ const GAP: u64 = 256 << 10;
 const JOINED: u64 = 8 << 20;
 /// Requests at once for one call; with [`JOINED`] this bounds the memory of a call beyond what it asked for.
 const REQUESTS: usize = 8;
+/// Bytes that are fetched before they are wanted, at most.
+const AHEAD_BYTES: u64 = 8 << 20;
 /// Chunks and bloom filters kept, over all blocks of a store.
 const KEPT_BYTES: usize = 24 << 20;
 
@@ -177,6 +179,14 @@ impl Ranges for StoredBlock {
         self.read_many(std::slice::from_ref(&range))?.pop().ok_or_else(too_short)
     }
 
+    /// One wait for all of them instead of one for each.
+    fn will_need(&self, ranges: &[Range<u64>]) {
+        if let Err(error) = self.read_many(&Self::keepable(ranges)) {
+            // Whoever wants them is told.
+            tracing::debug!(%error, "ranges of a block could not be fetched ahead");
+        }
+    }
+
     fn read_many(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         if ranges.iter().any(|range| range.end > self.size) {
             return Err(too_short());
@@ -218,6 +228,19 @@ impl Ranges for StoredBlock {
 }
 
 impl StoredBlock {
+    /// Those of `ranges` that can be kept until they are wanted, and no more than have room beside each other.
+    fn keepable(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+        let mut room = AHEAD_BYTES;
+        let fits = |range: &&Range<u64>| {
+            // Whole chunks are kept.
+            let bytes = range.end.saturating_sub(range.start).saturating_add(CHUNK);
+            let fits = bytes <= DIRECT && bytes <= room;
+            room -= if fits { bytes } else { 0 };
+            fits
+        };
+        ranges.iter().filter(fits).cloned().collect()
+    }
+
     /// A range that lies in several chunks.
     fn joined(&self, range: &Range<u64>, own: Range<u64>, chunks: &BTreeMap<u64, Option<Bytes>>) -> Option<Bytes> {
         let mut joined = Vec::with_capacity(usize::try_from(range.end - range.start).ok()?);
@@ -390,6 +413,19 @@ mod tests {
             let asked: u64 = ranges.iter().map(|range| range.end - range.start).sum();
             let read: u64 = spans.iter().map(|span| span.end - span.start).sum();
             prop_assert!(read <= asked + GAP * ranges.len() as u64);
+        }
+
+        #[test]
+        fn what_is_fetched_ahead_is_kept_and_has_room(
+            wanted in proptest::collection::vec((0u64..40 << 20, 0u64..2 << 20), 0..60)
+        ) {
+            let ranges: Vec<Range<u64>> = wanted.iter().map(|(start, len)| *start..start + len).collect();
+            let ahead = StoredBlock::keepable(&ranges);
+            prop_assert!(ahead.iter().all(|range| range.end - range.start <= DIRECT && ranges.contains(range)));
+            // Each lies in one chunk more than its length says, at most.
+            let kept: u64 = ahead.iter().map(|range| range.end - range.start + CHUNK).sum();
+            prop_assert!(kept <= AHEAD_BYTES);
+            prop_assert!(ranges.first().is_none_or(|range| range.end - range.start > DIRECT - CHUNK || !ahead.is_empty()));
         }
 
         #[test]

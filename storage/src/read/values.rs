@@ -1,6 +1,6 @@
 //! Decoded values of one page or one dictionary.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use vivace_traceql::{Bitmap, Condition};
@@ -12,67 +12,99 @@ use super::{
     rle,
 };
 
-/// Byte strings as slices of one buffer.
+/// Byte strings as slices of one buffer, ascending.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ByteValues {
     data: Bytes,
-    bounds: Vec<(u32, u32)>,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Clone)]
+enum Bounds {
+    /// So many of the same length, one behind the other.
+    Equal { first: u32, length: u32, count: usize },
+    /// Where each ends; between it and the one before lies a gap, and before the first one that begins at `first`.
+    Ends { first: u32, gap: u32, ends: Vec<u32> },
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::Equal { first: 0, length: 0, count: 0 }
+    }
 }
 
 impl ByteValues {
-    /// Every pair of `bounds` lies inside `data`, start first.
-    pub(crate) fn new(data: Bytes, bounds: Vec<(u32, u32)>) -> Self {
-        Self { data, bounds }
+    /// Each of `ends`, which ascend by at least `gap` from `first` on, lies inside `data`.
+    pub(crate) fn new(data: Bytes, first: u32, gap: u32, ends: Vec<u32>) -> Self {
+        Self { data, bounds: Bounds::Ends { first, gap, ends } }
+    }
+
+    /// `count` values of `length` bytes, from `first` on, all inside `data`.
+    pub(crate) fn equal(data: Bytes, first: u32, length: u32, count: usize) -> Self {
+        Self { data, bounds: Bounds::Equal { first, length, count } }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bounds.len()
+        match &self.bounds {
+            Bounds::Equal { count, .. } => *count,
+            Bounds::Ends { ends, .. } => ends.len(),
+        }
+    }
+
+    #[inline]
+    fn range(&self, index: usize) -> Option<Range<usize>> {
+        match &self.bounds {
+            Bounds::Equal { first, length, count } => {
+                let start = to_usize(*first) + index.checked_mul(to_usize(*length))?;
+                (index < *count).then(|| start..start + to_usize(*length))
+            }
+            Bounds::Ends { first, gap, ends } => {
+                let end = *ends.get(index)?;
+                let before = if index == 0 { *first } else { ends[index - 1] };
+                Some(to_usize(before) + to_usize(*gap)..to_usize(end))
+            }
+        }
     }
 
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&[u8]> {
-        let (start, end) = *self.bounds.get(index)?;
-        self.data.get(to_usize(start)..to_usize(end))
+        self.data.get(self.range(index)?)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.bounds.iter().map(|(start, end)| &self.data[to_usize(*start)..to_usize(*end)])
+        (0..self.len()).filter_map(|index| self.get(index))
     }
 
     /// Which values satisfy the condition, where that can be told from the buffer as a whole.
     pub(crate) fn matching(&self, condition: &Condition) -> Option<Bitmap> {
-        if !self.bounds.is_sorted_by(|a, b| a.1 <= b.0) {
-            return None;
-        }
-        condition.matches_texts(&self.data, self.len(), |index| {
-            let (start, end) = self.bounds[index];
-            to_usize(start)..to_usize(end)
-        })
+        condition.matches_texts(&self.data, self.len(), |index| self.range(index).unwrap_or_default())
     }
 
     /// As [`Self::get`], sharing the buffer.
     pub(crate) fn bytes(&self, index: usize) -> Option<Bytes> {
-        let (start, end) = *self.bounds.get(index)?;
-        Some(self.data.slice(to_usize(start)..to_usize(end)))
+        Some(self.data.slice(self.range(index)?))
     }
 
     /// Memory held.
     pub(crate) fn size(&self) -> usize {
-        self.data.len() + self.bounds.len() * 8
+        let bounds = match &self.bounds {
+            Bounds::Equal { .. } => 0,
+            Bounds::Ends { ends, .. } => ends.len() * 4,
+        };
+        self.data.len() + bounds
     }
 }
 
 /// Copies, side by side.
 impl<'a> FromIterator<&'a [u8]> for ByteValues {
     fn from_iter<I: IntoIterator<Item = &'a [u8]>>(values: I) -> Self {
-        let (mut data, mut bounds) = (Vec::new(), Vec::new());
+        let (mut data, mut ends) = (Vec::new(), Vec::new());
         for value in values {
-            let start = offset(&data);
             data.extend_from_slice(value);
-            bounds.push((start, offset(&data)));
+            ends.push(offset(&data));
         }
         data.shrink_to_fit();
-        Self { data: data.into(), bounds }
+        Self::new(data.into(), 0, 0, ends)
     }
 }
 
@@ -104,7 +136,7 @@ pub(crate) enum Values {
     Bytes(ByteValues),
     /// Entries of the chunk's dictionary of byte strings.
     Ids(Packed),
-    /// INT32 (sign-extended) and INT64.
+    /// INT32 (sign-extended) and INT64, in as few bytes as they need.
     Ints(Packed),
     Doubles(Vec<f64>),
     Bools(Vec<bool>),
@@ -161,6 +193,11 @@ fn malformed(why: &'static str) -> Error {
     Error::malformed("page values", why)
 }
 
+/// Whether values of such an encoding are kept as slices of the page.
+pub(crate) fn shares(physical: Physical, encoding: i32) -> bool {
+    physical == Physical::ByteArray && encoding != encoding::DELTA_BYTE_ARRAY
+}
+
 /// Decodes `count` values. `dictionary` gives that of the chunk; it is asked only when a value needs it.
 pub(crate) fn decode(
     physical: Physical,
@@ -180,7 +217,7 @@ pub(crate) fn decode(
                 Values::Ints(entries) => {
                     // The ids were checked against the number of entries.
                     let picked = ids.iter().filter_map(|id| entries.get(usize::try_from(id).ok()?));
-                    Values::Ints(picked.collect::<Vec<i64>>().into())
+                    packed(picked)
                 }
                 Values::Doubles(entries) => Values::Doubles(pick(entries, &ids)),
                 Values::Bools(entries) => Values::Bools(pick(entries, &ids)),
@@ -188,14 +225,17 @@ pub(crate) fn decode(
         }
         encoding::RLE if physical == Physical::Boolean => Ok(Values::Bools(rle::booleans(data, count)?)),
         encoding::DELTA_BINARY_PACKED => {
-            let (mut ints, _) = delta::integers(data, count)?;
-            match physical {
-                Physical::Int64 => {}
-                // The deltas of 32-bit columns wrap at 32 bits.
-                Physical::Int32 => ints.iter_mut().for_each(|int| *int = i64::from(low_i32(*int))),
-                _ => return Err(malformed("integer encoding of another type")),
+            if !matches!(physical, Physical::Int64 | Physical::Int32) {
+                return Err(malformed("integer encoding of another type"));
             }
-            Ok(Values::Ints(ints.into()))
+            delta::with_numbers(|ints| {
+                delta::integers(data, count, ints)?;
+                if physical == Physical::Int32 {
+                    // The deltas of 32-bit columns wrap at 32 bits.
+                    ints.iter_mut().for_each(|int| *int = i64::from(low_i32(*int)));
+                }
+                Ok(Values::Ints(Packed::narrow(ints)))
+            })
         }
         encoding::DELTA_LENGTH_BYTE_ARRAY if physical == Physical::ByteArray => {
             Ok(Values::Bytes(delta::byte_arrays(data, count)?))
@@ -206,6 +246,13 @@ pub(crate) fn decode(
         encoding::BYTE_STREAM_SPLIT => split(physical, data, count),
         other => Err(Error::Unsupported(format!("encoding {other} of a {physical:?} column"))),
     }
+}
+
+fn packed(ints: impl Iterator<Item = i64>) -> Values {
+    delta::with_numbers(|all| {
+        all.extend(ints);
+        Values::Ints(Packed::narrow(all))
+    })
 }
 
 /// The caller checked that every id has an entry.
@@ -229,10 +276,8 @@ fn plain(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
     let raw = data.get(..needed).ok_or_else(|| malformed("fewer than the page has"))?;
     Ok(match physical {
         Physical::Boolean => Values::Bools((0..count).map(|bit| raw[bit >> 3] >> (bit & 7) & 1 == 1).collect()),
-        Physical::Int32 => {
-            Values::Ints(chunks::<4>(raw).map(|word| i64::from(i32::from_le_bytes(word))).collect::<Vec<_>>().into())
-        }
-        Physical::Int64 => Values::Ints(chunks::<8>(raw).map(i64::from_le_bytes).collect::<Vec<_>>().into()),
+        Physical::Int32 => packed(chunks::<4>(raw).map(|word| i64::from(i32::from_le_bytes(word)))),
+        Physical::Int64 => packed(chunks::<8>(raw).map(i64::from_le_bytes)),
         Physical::Double | Physical::ByteArray => Values::Doubles(chunks::<8>(raw).map(f64::from_le_bytes).collect()),
     })
 }
@@ -241,25 +286,28 @@ fn chunks<const N: usize>(raw: &[u8]) -> impl Iterator<Item = [u8; N]> {
     raw.as_chunks::<N>().0.iter().copied()
 }
 
+/// Bytes before each value, which say how long it is.
+const LENGTH: usize = 4;
+const GAP: u32 = 4;
+
 fn plain_byte_arrays(data: &Bytes, count: usize) -> Result<ByteValues> {
     let end = u32::try_from(data.len()).map_err(|_too_big| malformed("page above 4 GiB"))?;
     // Each value takes at least the four bytes of its length.
     if count > data.len() / 4 {
         return Err(malformed("fewer than the page has"));
     }
-    let mut bounds = Vec::with_capacity(count);
+    let mut ends = Vec::with_capacity(count);
     let mut at = 0u32;
     for _ in 0..count {
-        let raw = data.get(to_usize(at)..).and_then(<[u8]>::first_chunk::<4>).ok_or_else(|| malformed("ends early"))?;
-        let start = at + 4;
-        let next = start
+        let raw = data.get(to_usize(at)..).and_then(<[u8]>::first_chunk::<LENGTH>);
+        let raw = raw.ok_or_else(|| malformed("ends early"))?;
+        at = (at + GAP)
             .checked_add(u32::from_le_bytes(*raw))
             .filter(|next| *next <= end)
             .ok_or_else(|| malformed("byte array past the end"))?;
-        bounds.push((start, next));
-        at = next;
+        ends.push(at);
     }
-    Ok(ByteValues::new(data.clone(), bounds))
+    Ok(ByteValues::new(data.clone(), 0, GAP, ends))
 }
 
 fn split(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
@@ -276,12 +324,9 @@ fn split(physical: Physical, data: &Bytes, count: usize) -> Result<Values> {
     };
     Ok(match physical {
         Physical::Double => Values::Doubles((0..count).map(|index| f64::from_le_bytes(word(index))).collect()),
-        Physical::Int32 => {
-            let ints = (0..count).map(|index| i64::from(low_i32(i64::from_le_bytes(word(index)))));
-            Values::Ints(ints.collect::<Vec<_>>().into())
-        }
+        Physical::Int32 => packed((0..count).map(|index| i64::from(low_i32(i64::from_le_bytes(word(index)))))),
         Physical::Int64 | Physical::Boolean | Physical::ByteArray => {
-            Values::Ints((0..count).map(|index| i64::from_le_bytes(word(index))).collect::<Vec<_>>().into())
+            packed((0..count).map(|index| i64::from_le_bytes(word(index))))
         }
     })
 }

@@ -31,10 +31,10 @@ impl LeafWriter<'_> {
     pub(crate) fn append(&mut self, stored: &StoredRows<'_>, numbers: &mut Numbers) -> Result<(), Error> {
         let entries = stored.span.entries.clone();
         if self.chunk.max_rep > 0 {
-            self.rep.extend_from_slice(&stored.page.rep[entries.clone()]);
+            self.rep.extend(stored.page.rep.iter(entries.clone()));
         }
         if self.chunk.max_def > 0 {
-            self.def.extend_from_slice(&stored.page.def[entries.clone()]);
+            self.def.extend(stored.page.def.iter(entries));
         } else {
             // Counted all the same: levels of a page without any are its values.
             self.def.resize(self.def.len() + entries.len(), 0);

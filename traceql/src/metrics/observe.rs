@@ -81,6 +81,8 @@ impl Observer<'_> {
         let range = TimeRange { start_ns: self.window.after_ns.saturating_add(1), end_ns: self.window.until_ns };
         let mut spec = self.leaf.search.spec(Some(range));
         spec.select_all = self.leaf.is_compare();
+        // Which spans are shown as examples is decided by the ids of their traces.
+        spec.ids |= self.leaf.slots.wanted();
         spec
     }
 

@@ -121,15 +121,20 @@ fn plain_float(value: f64) -> String {
     }
 }
 
-/// Which of two series is preferred where `topk` has a choice: the alphabetically earlier one. Values count before names,
-/// names before types, types before bits.
+/// Which of two series is preferred where `topk` has a choice: the one with the alphabetically earlier texts, then the one with the
+/// larger numbers. Texts count before names, names before numbers.
 pub(crate) fn preference(a: &[Label], b: &[Label]) -> Ordering {
     let pairs = || a.iter().zip(b);
-    let values = pairs().map(|((_, a), (_, b))| plain(a).cmp(&plain(b))).fold(Ordering::Equal, Ordering::then);
+    let values = pairs().map(|((_, a), (_, b))| text(a).cmp(&text(b))).fold(Ordering::Equal, Ordering::then);
     values
         .then_with(|| pairs().map(|((a, _), (b, _))| a.cmp(b)).fold(Ordering::Equal, Ordering::then))
         .then_with(|| a.len().cmp(&b.len()))
-        .then_with(|| pairs().map(|((_, a), (_, b))| a.total_cmp(b)).fold(Ordering::Equal, Ordering::then))
+        .then_with(|| pairs().map(|((_, a), (_, b))| b.total_cmp(a)).fold(Ordering::Equal, Ordering::then))
+}
+
+/// What is compared as text; of numbers and truth values nothing.
+fn text(value: &Value) -> Option<String> {
+    (!matches!(value, Value::Int(_) | Value::Float(_) | Value::Bool(_))).then(|| plain(value))
 }
 
 #[cfg(test)]
@@ -153,6 +158,17 @@ mod tests {
         assert_eq!(output_order(&labels(Value::Float(1.5e-5)), &labels(Value::Float(2.0))), Ordering::Less);
         let two = vec![("a".into(), Value::Int(1)), ("b".into(), Value::Int(1))];
         assert_eq!(output_order(&labels(Value::str("zzz")), &two), Ordering::Less);
+    }
+
+    #[test]
+    fn equal_series_are_preferred_by_earlier_texts_and_then_by_larger_numbers() {
+        let two = |kind: &str, bound: f64| vec![("kind".into(), Value::str(kind)), ("b".into(), Value::Float(bound))];
+        let mut series = [two("server", 0.5), two("client", 0.03), two("client", 0.25), two("internal", 9.0)];
+        series.sort_by(|a, b| preference(a, b));
+        assert_eq!(series, [two("client", 0.25), two("client", 0.03), two("internal", 9.0), two("server", 0.5)]);
+        let mut numbers = [20, 9, 63, 7].map(|n| labels(Value::Int(n)));
+        numbers.sort_by(|a, b| preference(a, b));
+        assert_eq!(numbers, [63, 20, 9, 7].map(|n| labels(Value::Int(n))));
     }
 
     #[test]

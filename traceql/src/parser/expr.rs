@@ -34,7 +34,8 @@ impl Parser<'_> {
                 break;
             }
             self.advance()?;
-            if self.token == Token::Word("nil") {
+            // Between `&&` or `||` and a `nil` begins another test, `nil = x`.
+            if self.token == Token::Word("nil") && !matches!(op, BinaryOp::And | BinaryOp::Or) {
                 let start = self.start;
                 self.advance()?;
                 left = match op {

@@ -39,6 +39,21 @@ fn corpus_texts() -> &'static [String] {
 }
 
 #[test]
+fn nil_may_come_first_on_either_side_of_and_and_or() {
+    let printed = |text: &str| Query::parse(text).unwrap().to_string();
+    for joined in ["&&", "||"] {
+        for test in ["=", "!="] {
+            let due = printed(&format!("{{ .a = 1 {joined} .b {test} nil }}"));
+            assert_eq!(printed(&format!("{{ .a = 1 {joined} nil {test} .b }}")), due);
+            assert_eq!(printed(&format!("{{ .a = 1 {joined} .b {test} nil {joined} true }}")), {
+                printed(&format!("{{ .a = 1 {joined} nil {test} .b {joined} true }}"))
+            });
+        }
+    }
+    assert!(Query::parse("{ .a = 1 && nil }").is_err() && Query::parse("{ .a > nil }").is_err());
+}
+
+#[test]
 fn valid_queries_of_the_corpus_parse_and_print_in_normal_form() {
     let mut wrong = Vec::new();
     for case in corpus().valid {

@@ -16,11 +16,10 @@ use vivace_log::{
 use vivace_protocol::vivace::{Coverage, FindTraceRequest, MetricsJob, SearchJob};
 use vivace_runtime::config::GoDuration;
 use vivace_runtime::metrics::Registry;
-use vivace_runtime::{Bounds, Clock, Compute, Placement, StdDisk, Supervisor, SystemClock};
-use vivace_storage::BloomSpec;
+use vivace_runtime::{Bounds, Clock, Compute, Placement, Supervisor, SystemClock};
 
-use crate::tests::{LONG, Live, PARTITION, counted, log, record, run, trace_id};
-use crate::{Config, Connect, Keep, LiveStore, Local, Setup, Source};
+use crate::tests::{LONG, PARTITION, counted, log, record, run, setup, trace_id};
+use crate::{ApplyHook, Config, Connect, Keep, LiveStore, Local, Setup, Source};
 
 /// A log whose readers can be held, and told to fail.
 #[derive(Clone)]
@@ -213,31 +212,18 @@ impl Life {
             })
         });
         let inactive = Arc::clone(&kafka.inactive);
-        let live = LiveStore::add(
-            &root,
-            Setup {
-                config,
-                row_group_bytes: 100_000_000,
-                bloom: BloomSpec { shard_bytes: 2048, false_positives: 0.05 },
-                partition: PARTITION,
-                dir: dir.into(),
-                disk: Arc::new(StdDisk),
-                keep: Keep::Local(Local {
-                    group: "live-store-zone-a".into(),
-                    connect,
-                    inactive: Arc::new(move || inactive.load(Ordering::SeqCst)),
-                }),
-                limits: Arc::new(Live(0)),
-                background: compute.clone(),
-                queries: compute.clone(),
-                metrics: registry.clone(),
-                hook: Some(Arc::new(move |offset, _| {
-                    hook(offset);
-                    count.send_modify(|count| *count += 1);
-                })),
-            },
-            Placement::Here,
-        );
+        let keep = Keep::Local(Local {
+            group: "live-store-zone-a".into(),
+            connect,
+            inactive: Arc::new(move || inactive.load(Ordering::SeqCst)),
+        });
+        let hook: ApplyHook = Arc::new(move |offset, _| {
+            hook(offset);
+            count.send_modify(|count| *count += 1);
+        });
+        let setup = setup(config, dir.into(), keep, &compute);
+        let setup = Setup { metrics: registry.clone(), hook: Some(hook), ..setup };
+        let live = LiveStore::add(&root, setup, Placement::Here);
         root.start();
         Self { root, compute, live, registry, seen }
     }

@@ -1,7 +1,7 @@
 //! Evaluates jobs over live traces: on all threads of the pool, the newest traces first where only they are shown.
 //!
-//! A search begins alone: it usually has enough among the newest. Groups of traces that have been walked often are encoded on the
-//! background pool, for the queries that come after.
+//! A search begins alone: it usually has enough among the newest. What is worth finding out about groups that are asked again is
+//! found out on the background pool, for the queries that come after.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ const MEASURED_ALONE: u64 = 4 << 20;
 #[derive(Clone)]
 pub(crate) struct LiveReaders {
     pub(crate) compute: Compute,
-    /// Where groups are encoded.
+    /// Where groups are prepared.
     pub(crate) background: Compute,
     /// Of groups that are.
     pub(crate) decoded: Decoded,
@@ -43,13 +43,14 @@ impl LiveReaders {
         let search = move |share: &LiveShare| engine::search_part(share, &own, &held);
         let (alone, first) = (scan.beginning(ALONE), search.clone());
         let first = self.compute.run(0, move || first(&alone)).await??;
-        if scan.is_done() {
-            return Ok(engine::found_of_parts(vec![first]));
-        }
-        let others = self.together(&scan, search).await?;
-        let parts = std::iter::once(first).chain(others).collect();
-        let found = self.compute.run(0, move || engine::found_of_parts(parts)).await?;
-        self.encode(&scan);
+        let found = if scan.is_done() {
+            engine::found_of_parts(vec![first])
+        } else {
+            let others = self.together(&scan, search).await?;
+            let parts = std::iter::once(first).chain(others).collect();
+            self.compute.run(0, move || engine::found_of_parts(parts)).await?
+        };
+        self.prepare(&scan);
         Ok(found)
     }
 
@@ -65,7 +66,7 @@ impl LiveReaders {
         let parts = self.together(&scan, observe).await?;
         let own = Arc::clone(job);
         let batch = self.compute.run(0, move || engine::metrics_of_parts(&own, parts)).await??;
-        self.encode(&scan);
+        self.prepare(&scan);
         Ok(batch)
     }
 
@@ -76,7 +77,12 @@ impl LiveReaders {
         ended: &Arc<AtomicBool>,
     ) -> Result<Vec<TagNamesReply>, Status> {
         let own = Arc::clone(job);
-        self.apart(view, ended, move |share| engine::tag_names(share, &own)).await
+        // As of blocks, of groups that overlap the window all names are meant.
+        let names = move |share: &LiveShare| match share.overlaps(own.start_unix_nano, own.end_unix_nano) {
+            true => engine::tag_names(share, &own),
+            false => Ok(TagNamesReply::default()),
+        };
+        self.apart(view, ended, names).await
     }
 
     pub(crate) async fn tag_values(
@@ -86,7 +92,11 @@ impl LiveReaders {
         ended: &Arc<AtomicBool>,
     ) -> Result<Vec<TagValuesReply>, Status> {
         let own = Arc::clone(job);
-        self.apart(view, ended, move |share| engine::tag_values_of(share, &own)).await
+        let values = move |share: &LiveShare| match share.overlaps(own.start_unix_nano, own.end_unix_nano) {
+            true => engine::tag_values_of(share, &own),
+            false => Ok(TagValuesReply::default()),
+        };
+        self.apart(view, ended, values).await
     }
 
     /// A scan of traces of which it is known when they are.
@@ -125,26 +135,27 @@ impl LiveReaders {
     ) -> Result<Vec<T>, Status> {
         let scans: Vec<_> = view.split().into_iter().map(|view| LiveScan::new(view, ended)).collect();
         let workers = scans.iter().map(|scan| {
-            let (share, work) = (scan.share(), work.clone());
-            self.compute.run(0, move || work(&share))
+            let (share, work, flag) = (scan.share(), work.clone(), Arc::clone(ended));
+            self.compute.run(0, move || match flag.load(Ordering::Relaxed) {
+                true => Err(Status::cancelled("nobody waits for the answer any more")),
+                false => work(&share),
+            })
         });
         let replies = try_join_all(workers).await?;
-        scans.iter().for_each(|scan| self.encode(scan));
+        scans.iter().for_each(|scan| self.prepare(scan));
         replies.into_iter().collect()
     }
 
-    /// Has those groups encoded that were walked often enough, if there is room for such work now.
-    fn encode(&self, scan: &LiveScan) {
+    /// Has those groups prepared that were asked often enough, if there is room for such work now.
+    fn prepare(&self, scan: &LiveScan) {
         for part in &scan.view().parts {
-            if !part.group.claim() {
-                continue;
-            }
+            let Some(work) = part.group.claim() else { continue };
             let (group, decoded) = (Arc::clone(&part.group), self.decoded.clone());
-            match self.background.try_run(0, move || group.encode(&decoded)) {
+            match self.background.try_run(0, move || group.prepare(work, &decoded)) {
                 // Nobody waits for it.
-                Ok(encoding) => drop(encoding),
+                Ok(preparing) => drop(preparing),
                 // The pool is busy with blocks that are to leave: a later query asks again.
-                Err(_no_room) => part.group.release(),
+                Err(_no_room) => part.group.release(work),
             }
         }
     }

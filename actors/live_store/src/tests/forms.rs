@@ -48,6 +48,11 @@ fn every_message_of_the_live_store_is_answered_alike_in_every_form() {
         let asked = [values(tenant(), "name"), values(tenant(), "{"), values(bad(), "name"), narrow];
         let seen = alike(&live.tag_values, &asked).await.unwrap();
         assert!(seen[0].contains("span 2") && seen[3].starts_with("OutOfRange"), "{seen:?}");
+        let early = |job: TagValuesJob| TagValuesJob { start_unix_nano: 1, end_unix_nano: 1, ..job };
+        let names_early = TagNamesJob { start_unix_nano: 1, end_unix_nano: 1, ..names(tenant(), "") };
+        let none = live.tag_values.call(early(values(tenant(), "name")), LONG).await.unwrap();
+        assert_eq!(none.values, [], "no trace is as old as that");
+        assert_eq!(live.tag_names.call(names_early, LONG).await.unwrap().scopes, []);
         let served = format!("{:?}", live.router().answers());
         for message in ["FindTraceRequest", "SearchJob", "MetricsJob", "TagNamesJob", "TagValuesJob"] {
             assert!(served.contains(&format!("/vivace.v1.LiveStore/{message}")), "{message}: {served}");

@@ -19,6 +19,12 @@ use crate::metrics::RingMetrics;
 /// A connection that breaks sooner than this is tried once more.
 const QUICK: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Who has been silent for so long is looked at.
+const SILENT: std::time::Duration = std::time::Duration::from_secs(2);
+/// So many health checks one after the other have to fail before an answer is waited for no longer: a process that is only busy
+/// answers one of them.
+const CHECKS: u32 = 3;
+
 /// What it takes to ask. Clones are one.
 #[derive(Clone)]
 pub(super) struct Asker {
@@ -135,7 +141,12 @@ impl Asker {
             }
             ask(LiveStore::remote(&self.pool.peer(&address)?)).await
         };
-        let answer = answer.await.map_err(|status| {
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            status = self.silence(&address) => Err(status),
+        };
+        let answer = answer.map_err(|status| {
             // What took long to fail would do so again.
             let long = self.clock.now().saturating_duration_since(began) > QUICK;
             if long || status.code() == Code::DeadlineExceeded {
@@ -145,6 +156,24 @@ impl Asker {
             if long { Status::new(code, status.message()) } else { status }
         });
         (at, answer)
+    }
+
+    /// Completes when the peer has been silent for a while and answers no health checks either: behind a network that swallows
+    /// what is sent a question would wait for much longer, until the connection is found to be dead.
+    async fn silence(&self, address: &str) -> Status {
+        if !self.settings.health_checks {
+            return std::future::pending().await;
+        }
+        loop {
+            self.clock.sleep(SILENT).await;
+            let mut failed = 0;
+            while failed < CHECKS && !self.pool.shows_life(address).await {
+                failed += 1;
+            }
+            if failed == CHECKS {
+                return Status::unavailable("it does not answer, and no health check either");
+            }
+        }
     }
 
     /// Completes when another should be asked as well.

@@ -102,6 +102,14 @@ impl Pool {
         Err(dead())
     }
 
+    /// Whether a peer that is being asked answers a health check.
+    pub(super) async fn shows_life(&self, address: &str) -> bool {
+        match self.peer(address) {
+            Ok(peer) => self.answers(&peer).await,
+            Err(_no_address) => false,
+        }
+    }
+
     /// Any answer to a health check is a sign of life, also that it serves not yet.
     async fn answers(&self, peer: &Peer) -> bool {
         let mut client = HealthClient::new(peer.channel());

@@ -192,6 +192,10 @@ fn settings(config: &Config) -> RingSettings {
 }
 
 async fn world(config: Config, beings: Vec<Being>) -> World {
+    world_of(settings(&config), beings).await
+}
+
+async fn world_of(settings: RingSettings, beings: Vec<Being>) -> World {
     let root = Supervisor::root("root", Arc::new(SystemClock), Placement::Here);
     let asked = Arc::new(Mutex::new(Vec::new()));
     let (mut stops, mut partitions) = (Vec::new(), Vec::<Partition>::new());
@@ -218,7 +222,7 @@ async fn world(config: Config, beings: Vec<Being>) -> World {
     let (clock, stores) = (FakeClock::at(Duration::from_secs(1_000_000)), Arc::new(Fixed(Mutex::new(partitions))));
     let handed: Arc<dyn LiveStores> = stores.clone();
     let time = Arc::new(clock.clone());
-    let ring = Ring::new(handed, settings(&config), time, Rng::seeded(1), &Registry::new());
+    let ring = Ring::new(handed, settings, time, Rng::seeded(1), &Registry::new());
     World { root, stops, ring, clock, stores, asked }
 }
 

@@ -192,6 +192,51 @@ async fn a_job_over_its_memory_ends_with_an_error_and_is_no_gap_in_the_coverage(
     root.drain(LONG).await;
 }
 
+/// More row groups than a first look opens, so that workers take turns.
+#[actix::test]
+async fn a_search_over_many_row_groups_finds_the_newest_of_all_once() {
+    let bucket = tempfile::tempdir().unwrap();
+    let spec = BlockSpec { row_group_bytes: 500, ..BlockSpec::new(TENANT, id(1), DedicatedColumns(Vec::new())) };
+    let mut writer = BlockWriter::new(spec).unwrap();
+    let start = |n: u8| u64::from(n.wrapping_mul(37)) + 1;
+    for n in 0..=u8::MAX {
+        let span = Span {
+            trace_id: vec![n; 16],
+            span_id: vec![n.max(1); 8],
+            start_time_unix_nano: start(n),
+            end_time_unix_nano: start(n) + 1,
+            ..Span::default()
+        };
+        let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+        let spans = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
+        writer.add_trace([n; 16], &[Trace { resource_spans: vec![spans] }.encode_to_vec().into()]).unwrap();
+    }
+    let finished = writer.finish().unwrap();
+    assert!(finished.meta.total_records > 8);
+    Backend::local(bucket.path()).unwrap().put_block(&finished).await.unwrap();
+    let (root, querier) = querier(bucket.path());
+    for (limit, explain) in [(5, false), (100, false), (100, true), (1000, false)] {
+        let job = SearchJob {
+            tenant: TENANT.to_owned(),
+            query: "{ duration < 1s }".to_owned(),
+            limit,
+            spans_per_span_set: 1,
+            block_ids: vec![id(1).to_string()],
+            explain,
+            ..SearchJob::default()
+        };
+        let batches: Vec<_> = querier.search.call(job, LONG).await.unwrap().collect().await;
+        let batches: Vec<_> = batches.into_iter().map(Result::unwrap).collect();
+        let read: u32 = batches.iter().filter_map(|batch| batch.coverage.as_ref()).map(|coverage| coverage.read).sum();
+        let found: Vec<u64> =
+            batches.iter().flat_map(|batch| &batch.traces).map(|trace| trace.start_time_unix_nano).collect();
+        let due: Vec<u64> = (1..=256).rev().take(limit as usize).collect();
+        assert_eq!((found, read), (due, 1), "limit {limit}");
+        assert_eq!(batches.iter().any(|batch| batch.profile.is_some()), explain);
+    }
+    root.drain(LONG).await;
+}
+
 #[actix::test]
 async fn a_block_that_left_the_list_is_closed() {
     let bucket = tempfile::tempdir().unwrap();

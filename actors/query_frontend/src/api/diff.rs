@@ -36,7 +36,7 @@ const COMPOSED_PATCH_BYTES: usize = 64 << 10;
 const HIGH_CARDINALITY: usize = 100;
 
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Asked {
     #[serde(default)]
     base: Side,
@@ -48,7 +48,7 @@ struct Asked {
 
 /// One of the two traces. Times are seconds since the epoch, 0 is open.
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Side {
     #[serde(default)]
     pub(super) trace_id: String,
@@ -157,32 +157,40 @@ fn told(base: &Forest, base_id: TraceId, compare: &Forest, compare_id: TraceId, 
     let pairs = pairs(base, compare);
     let patch = Patch::of(base, compare, &pairs);
     let warnings = warnings(base, compare);
-    let mut change = patch.json(base, compare);
-    if format == PATCH {
+    let patched = || {
+        let mut change = patch.json(base, compare);
         change["version"] = PATCH.into();
         change["base"] = json!({ "traceId": base_id.to_string(), "spanCount": base.nodes.len() });
         change["compare"] = json!({ "traceId": compare_id.to_string(), "spanCount": compare.nodes.len() });
-        change["warnings"] = warnings;
-        return change;
+        change["warnings"] = warnings.clone().into();
+        change
+    };
+    if format == PATCH {
+        return patched();
     }
     let mut summary = summary::json(base, compare, &pairs, &patch);
-    summary["version"] = format.into();
+    summary["version"] = NATIVE.into();
     summary["base"] = summary::side(base_id, base);
     summary["compare"] = summary::side(compare_id, compare);
-    summary["warnings"] = warnings;
-    if format == COMPOSED {
-        let bytes = change.to_string().len();
-        if bytes <= COMPOSED_PATCH_BYTES {
-            summary["patch"] = change;
-        } else {
-            summary["patchOmitted"] = json!({ "bytes": bytes, "reason": "over_budget" });
-        }
+    if !warnings.is_empty() {
+        summary["warnings"] = warnings.clone().into();
     }
-    summary
+    if format == NATIVE {
+        return summary;
+    }
+    let change = patched();
+    let bytes = change.to_string().len();
+    let mut both = json!({ "version": COMPOSED, "summary": summary });
+    if bytes <= COMPOSED_PATCH_BYTES {
+        both["patch"] = change;
+    } else {
+        both["patchOmitted"] = json!({ "bytes": bytes, "reason": "over_budget" });
+    }
+    both
 }
 
 /// What makes the difference less certain.
-fn warnings(base: &Forest, compare: &Forest) -> Value {
+fn warnings(base: &Forest, compare: &Forest) -> Vec<Value> {
     let mut warnings = Vec::new();
     let mut warn = |code: &str, message: String| warnings.push(json!({ "code": code, "message": message }));
     for (name, forest) in [("base", base), ("compare", compare)] {
@@ -213,7 +221,7 @@ fn warnings(base: &Forest, compare: &Forest) -> Value {
             warn("invalid_duration", format!("{invalid} spans of the {name} trace end before they start"));
         }
     }
-    warnings.into()
+    warnings
 }
 
 fn broken(error: &dyn std::fmt::Display) -> Refusal {
@@ -298,12 +306,17 @@ mod tests {
         assert_eq!(patch["added"][0]["target"], json!({ "type": "span", "parentPath": [0, 0], "index": 0 }));
         assert_eq!(patch["stats"]["fieldChanges"], 2);
         assert_eq!(patch["stats"]["attributeChanges"], 3);
-        let summary = diff(&a, &b, COMPOSED);
+        assert_eq!(changes[1]["before"], "unset");
+        assert_eq!(patch["removed"][0]["span"]["kind"], "unspecified");
+        let both = diff(&a, &b, COMPOSED);
+        assert_eq!((&both["version"], &both["patch"]), (&json!(COMPOSED), &patch));
+        let summary = &both["summary"];
+        assert_eq!(summary, &diff(&a, &b, NATIVE));
         assert_eq!(summary["signals"]["errors"], "increased");
         assert_eq!(summary["signals"]["structure"], "changed");
         assert_eq!(summary["stats"]["errorSpanDelta"], 1);
         assert_eq!(summary["services"][0]["newErrors"], 1);
-        assert_eq!(summary["patch"]["stats"], patch["stats"]);
+        assert_eq!(summary["services"][0]["sumSpanDurationDeltaMs"], 90);
     }
 
     #[test]
@@ -318,7 +331,7 @@ mod tests {
         let large = diff(&a, &forest("shop", many), COMPOSED);
         assert_eq!(large["patchOmitted"]["reason"], "over_budget");
         assert!(large.get("patch").is_none());
-        assert_eq!(large["warnings"][0]["code"], "high_cardinality_span_name");
+        assert_eq!(large["summary"]["warnings"][0]["code"], "high_cardinality_span_name");
     }
 
     #[test]

@@ -154,8 +154,8 @@ async fn call(api: &Api, tenants: &[TenantId], id: &Value, params: &Value) -> Va
         Ok(Some(Ok(found))) => success(
             id,
             json!({
+                "_meta": { "type": found.kind, "encoding": found.encoding, "version": found.version() },
                 "content": [{ "type": "text", "text": found.text }],
-                "_meta": { "type": found.kind, "encoding": found.encoding, "version": "1" },
             }),
         ),
         Ok(Some(Err(refusal))) | Err(refusal) => {

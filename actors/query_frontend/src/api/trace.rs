@@ -42,11 +42,15 @@ const FILTERED: &str = "Trace filtered, only a subset of spans matching the filt
 
 fn plan(request: &Request, id: &str) -> Result<TracePlan, Refusal> {
     let id = TraceId::parse_hex(id).map_err(|error| Refusal::bad(error.to_string()))?;
-    let (start, end) = (request.params.i64("start")?.unwrap_or(0), request.params.i64("end")?.unwrap_or(0));
-    if start > 0 && end > 0 && start >= end {
-        let text = format!("http parameter start must be before end. received start={start} end={end}");
-        return Err(BadParam(text).into());
-    }
+    // One without the other is no range.
+    let (start, end) = match (request.params.i64("start")?, request.params.i64("end")?) {
+        (Some(start), Some(end)) if start >= end => {
+            let text = format!("http parameter start must be before end. received start={start} end={end}");
+            return Err(BadParam(text).into());
+        }
+        (Some(start), Some(end)) => (start, end),
+        _ => (0, 0),
+    };
     let from = match request.params.get("mode").unwrap_or("all") {
         "all" => From::Everything,
         "ingesters" => From::Recent,

@@ -138,6 +138,7 @@ impl Metrics {
             Err(status) if status.code() == Code::DeadlineExceeded && self.deadline.is_over() => {
                 return Err(self.limits.too_slow());
             }
+            Err(status) if status.code() == Code::OutOfRange => return Err(too_large(status)),
             Err(status) => match refused(status) {
                 Ok(refusal) => return Err(refusal),
                 Err(status) => {
@@ -154,10 +155,7 @@ impl Metrics {
                 self.sweep.selection().hold(block);
             }
             if let Some(partial) = batch.partial {
-                engine::merge_metrics(&self.plan, &mut self.sum, partial).map_err(|status| match status.code() {
-                    Code::ResourceExhausted => Refusal::bad(status.message()),
-                    _ => status.into(),
-                })?;
+                engine::merge_metrics(&self.plan, &mut self.sum, partial).map_err(too_large)?;
                 self.limits.check(&self.sum)?;
             }
             let metrics = batch.metrics.unwrap_or_default();
@@ -299,6 +297,15 @@ impl Budget {
     }
 }
 
+/// Series too large for a job are too large for the query: the client has to change it. (RESOURCE_EXHAUSTED says that a queue is full,
+/// here, at a querier or at a live-store, and is told as 429: the same query may be answered later.)
+fn too_large(status: Status) -> Refusal {
+    match status.code() {
+        Code::OutOfRange => Refusal::bad(status.message()),
+        _ => status.into(),
+    }
+}
+
 /// About how much memory the sum takes.
 fn size(sum: &MetricsPartial) -> usize {
     let groups = sum.leaves().iter().flat_map(|leaf| leaf.groups());
@@ -338,15 +345,10 @@ impl Planner {
         deadline: Deadline,
     ) -> Result<Vec<MetricsBatch>, Status> {
         self.attempt(tenant, deadline, || async {
-            // Series too large for a job are too large for the query: no queue that a second attempt would find shorter.
-            let own = |status: Status| match status.code() {
-                Code::ResourceExhausted => Status::invalid_argument(status.message()),
-                _ => status,
-            };
-            let mut batches = self.queriers.metrics.call(job.clone(), deadline).await.map_err(own)?;
+            let mut batches = self.queriers.metrics.call(job.clone(), deadline).await?;
             let mut all = Vec::new();
             while let Some(batch) = batches.next().await {
-                all.push(batch.map_err(own)?);
+                all.push(batch?);
             }
             Ok(all)
         })

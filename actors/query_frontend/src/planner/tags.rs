@@ -154,7 +154,10 @@ impl TagNames {
         let gathering = Gathering::new(planner, tenants, window, deadline, launch);
         let mut names = Self { gathering, grouping, bounds, scopes: BTreeMap::new() };
         for (scope, tags) in known {
-            // What is known needs no limit on stale entries, and never ends the query.
+            // What is known never ends the query, and in a scope of its own it is told whole.
+            if grouping == Grouping::Scopes {
+                names.scopes.insert((*scope).to_owned(), Collected::new(Bounds::default()));
+            }
             let set = names.scope(scope);
             tags.iter().for_each(|tag| set.insert((*tag).to_owned(), tag.len()));
         }

@@ -151,6 +151,16 @@ async fn a_trace_is_looked_for_in_recent_data_and_then_in_ranges_of_blocks() {
 }
 
 #[actix::test]
+async fn one_end_of_a_range_alone_is_no_range() {
+    let frontend = frontend(Config::default(), false, world);
+    let trace = format!("/api/traces/{}", "06".repeat(16));
+    assert_eq!(frontend.get(&format!("{trace}?start={NOW}")).await.status, 200);
+    assert_eq!(frontend.get(&format!("{trace}?end=5")).await.status, 200);
+    assert_eq!(frontend.get(&format!("{trace}?start={}&end={NOW}", NOW - 1)).await.status, 404);
+    frontend.end().await;
+}
+
+#[actix::test]
 async fn a_trace_has_the_form_that_was_asked_for() {
     let frontend = frontend(Config::default(), false, world);
     let id = "09".repeat(16);
@@ -265,6 +275,7 @@ async fn bad_requests_are_refused_with_the_words_that_clients_know() {
         ("/api/traces/xyz", "trace IDs can only contain hex characters: invalid character 'x' at position 1"),
         ("/api/traces/1?mode=foo", "invalid value for mode foo"),
         ("/api/v2/traces/1?start=5&end=4", "http parameter start must be before end. received start=5 end=4"),
+        ("/api/traces/1?start=5&end=0", "http parameter start must be before end. received start=5 end=0"),
         ("/api/search?q=%7B%7D&tags=a%3Db", "invalid request: can't specify tags and q in the same query"),
         ("/api/search?tags=x%3D1%20x%3D2", "invalid tags: tag x has been set twice"),
         ("/api/search?limit=0", "invalid limit: must be a positive number"),
@@ -327,7 +338,8 @@ async fn two_traces_are_compared() {
             "invalid compare.traceId: trace IDs can only",
         ),
         (json!({ "base": side("09"), "compare": side("aa") }), 404, "Not Found"),
-        (json!({ "base": side("09"), "other": 1 }), 400, "invalid trace diff request body: "),
+        (json!({ "base": side("09"), "compare": 1 }), 400, "invalid trace diff request body: "),
+        (json!({ "base": side("09"), "of a later version": 1 }), 400, "compare.traceId is required"),
         (json!({ "format": "x" }), 400, "invalid format \"x\": must be one of "),
         (
             json!({ "base": { "traceId": "1", "start": 5, "end": 4 }, "compare": side("08") }),

@@ -86,6 +86,10 @@ async fn tools_answer_as_the_api_does() {
     };
     assert_eq!(failed("traceql-search", json!({})).await, "argument \"query\" is required");
     assert!(failed("traceql-search", json!({ "query": "{" })).await.starts_with("invalid TraceQL query: parse error"));
+    let other = failed("traceql-search", json!({ "query": "{ } | rate()" })).await;
+    assert!(other.contains("traceql-metrics-range"), "{other}");
+    let other = failed("traceql-metrics-instant", json!({ "query": "{ }" })).await;
+    assert!(other.contains("traceql-search"), "{other}");
     let time = failed("traceql-search", json!({ "query": "{ }", "start": "yesterday" })).await;
     assert!(time.contains("RFC3339"), "{time}");
     assert_eq!(failed("get-trace", json!({ "trace_id": "1" })).await, "there is no trace with this id");

@@ -282,3 +282,22 @@ fn that_one_peer_still_takes_no_datagrams_is_not_told_as_a_fault_of_ones_own() {
     }
     assert!(paths.hears_datagrams());
 }
+
+#[test]
+fn strangers_are_forgotten_and_members_are_kept_until_they_are_gone() {
+    let mut paths = paths();
+    for id in [1, 2] {
+        paths.heard(T0, id, Some(Family::V4), None, None);
+    }
+    paths.retain(|id| id == 1);
+    assert_eq!((paths.last_heard(1), paths.last_heard(2)), (Some(T0), None));
+    paths.heard(T0, 2, Some(Family::V4), None, None);
+    paths.retain(|_| false);
+    assert_eq!(
+        (paths.last_heard(1), paths.last_heard(2)),
+        (Some(T0), None),
+        "one that was known is not asked for again"
+    );
+    paths.forget(1);
+    assert_eq!(paths.last_heard(1), None);
+}

@@ -1,26 +1,25 @@
 //! Several workers over groups, walked or in columns, against the plain walk over all traces.
 
-use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use prost::Message;
 use vivace_protocol::{
     TraceId,
-    otlp::{
-        common::{AnyValue, KeyValue, any_value::Value as Any},
-        resource::Resource,
-        trace::{ResourceSpans, ScopeSpans, Span, Status, TracesData, span::Event},
-    },
     tempopb::TraceSearchMetadata,
     vivace::{MetricsJob, SearchJob, TagNamesJob, TagValuesJob},
 };
-
 use vivace_traceql::Budget;
 
+use self::drawn::{AS_THEY_CAME, BASE, MS, Prepared, id, lines, lying, parts, plain, view};
 use super::*;
-use crate::{Decoded, LiveGroup, LivePart, LiveSource, query};
+use crate::live::group::ENCODING_COST;
+use crate::{
+    Decoded, LiveGroup, LivePart, Preparation, query,
+    tags::{TagLimits, TagNames, TagSource},
+};
 
-const QUERIES: [&str; 18] = [
+mod drawn;
+
+const QUERIES: [&str; 33] = [
     "{ }",
     "{ status = error }",
     "{ resource.service.name = \"s1\" }",
@@ -39,6 +38,21 @@ const QUERIES: [&str; 18] = [
     "{ span.key = \"nobody\" }",
     "{ nestedSetParent < 0 && status = error }",
     "{ span.key = \"v1\" } ~ { resource.service.name = \"s1\" }",
+    "{ span.number = \"7\" }",
+    "{ span.number =~ \".*1.*\" && span.key != nil }",
+    "{ span.number = \"11\" || span.key = \"v3\" }",
+    "{ name = \"n2\" }",
+    "{ event:name = \"e\" && span.code = 3 }",
+    "{ span.code = 77 }",
+    "{ span.tags = \"t2\" }",
+    "{ span.tags = \"t7\" }",
+    "{ .flag = true }",
+    "{ span.flag != true }",
+    "{ span.nothing != \"v1\" || resource.nothing = 1 }",
+    "{ rootName = \"n0\" && span.key = \"v3\" }",
+    "{ rootServiceName = \"s9\" }",
+    "{ trace:id = \"9e3779b97f4a7c150000000000000001\" }",
+    "{ span.key = \"v1\" } !>> { span.key = \"v2\" }",
 ];
 
 const METRICS: [&str; 5] = [
@@ -48,133 +62,6 @@ const METRICS: [&str; 5] = [
     "{ resource.service.name = \"s1\" || span.key = \"v1\" } | max_over_time(duration) by (span.key)",
     "({ status = error } | rate()) + ({ } | rate())",
 ];
-
-/// A span in a few small numbers.
-#[derive(Debug, Clone, Copy)]
-struct Drawn {
-    part: u8,
-    service: u8,
-    start: u16,
-    duration: u16,
-    key: u8,
-    error: bool,
-    event: bool,
-    /// Comes again in the last part.
-    again: bool,
-}
-
-fn drawn() -> impl Strategy<Value = Drawn> {
-    let numbers = (0..3u8, 0..4u8, 0..4000u16, 0..1000u16, 0..4u8);
-    (numbers, any::<[bool; 3]>()).prop_map(|((part, service, start, duration, key), [error, event, again])| Drawn {
-        part,
-        service,
-        start,
-        duration,
-        key,
-        error,
-        event,
-        again,
-    })
-}
-
-fn text(key: &str, value: String) -> KeyValue {
-    KeyValue { key: key.into(), value: Some(AnyValue { value: Some(Any::StringValue(value)) }), ..KeyValue::default() }
-}
-
-const BASE: u64 = 1_790_000_000_000_000_000;
-/// Starts and durations are drawn in milliseconds.
-const MS: u64 = 1_000_000;
-
-fn span(number: usize, drawn: Drawn) -> Span {
-    let start = BASE + u64::from(drawn.start) * MS;
-    let id = |number: usize| (number as u64 + 1).to_be_bytes().to_vec();
-    let key = (drawn.key > 0).then(|| text("key", format!("v{}", drawn.key)));
-    let event = Event { name: "e".into(), time_unix_nano: start, ..Event::default() };
-    Span {
-        span_id: id(number),
-        // A tree below the first span.
-        parent_span_id: if number == 0 { Vec::new() } else { id((number - 1) / 2) },
-        name: format!("n{}", number % 3),
-        kind: 1,
-        start_time_unix_nano: start,
-        end_time_unix_nano: start + u64::from(drawn.duration) * MS,
-        attributes: key.into_iter().chain([text("number", number.to_string())]).collect(),
-        events: if drawn.event { vec![event] } else { Vec::new() },
-        status: Some(Status { code: if drawn.error { 2 } else { 0 }, ..Status::default() }),
-        ..Span::default()
-    }
-}
-
-/// The slices of a trace, in order.
-fn parts(spans: &[Drawn]) -> Vec<Bytes> {
-    let of = |part: u8| {
-        let own = spans.iter().enumerate().filter(|(_, drawn)| drawn.part == part || (part == 3 && drawn.again));
-        let batches = own.map(|(number, drawn)| ResourceSpans {
-            resource: Some(Resource {
-                attributes: vec![text("service.name", format!("s{}", drawn.service))],
-                ..Resource::default()
-            }),
-            scope_spans: vec![ScopeSpans { spans: vec![span(number, *drawn)], ..ScopeSpans::default() }],
-            ..ResourceSpans::default()
-        });
-        TracesData { resource_spans: batches.collect() }.encode_to_vec()
-    };
-    (0..4).map(|part| Bytes::from(of(part))).filter(|part| !part.is_empty()).collect()
-}
-
-/// Where a trace is, and where an older form of it is that must not be seen.
-#[derive(Debug, Clone)]
-struct Lying {
-    spans: Vec<Drawn>,
-    group: usize,
-    older: Option<usize>,
-}
-
-const GROUPS: usize = 4;
-
-fn lying() -> impl Strategy<Value = Lying> {
-    (vec(drawn(), 1..12), 0..GROUPS, proptest::option::of(0..GROUPS)).prop_map(|(spans, group, older)| Lying {
-        spans,
-        group,
-        older: older.filter(|older| *older != group),
-    })
-}
-
-fn id(number: usize) -> TraceId {
-    // Not in the order of their numbers.
-    TraceId((u128::from((number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) << 64 | number as u128).to_be_bytes())
-}
-
-fn plain(traces: &[Lying]) -> LiveSource {
-    LiveSource::new(traces.iter().enumerate().map(|(number, trace)| (id(number), parts(&trace.spans))))
-}
-
-fn view(traces: &[Lying], encoded: [bool; GROUPS]) -> LiveView {
-    let decoded = Decoded::new(1 << 20);
-    let mut view = LiveView::default();
-    for (number, encoded) in encoded.into_iter().enumerate() {
-        let (mut own, mut stale) = (Vec::new(), Vec::new());
-        for (at, trace) in traces.iter().enumerate() {
-            let mut parts = parts(&trace.spans);
-            if trace.older == Some(number) {
-                parts.truncate(1);
-                stale.push(id(at));
-            } else if trace.group != number {
-                continue;
-            }
-            own.push(Arc::new(LiveTrace::new(id(at), parts)));
-        }
-        let group = Arc::new(LiveGroup::new(own));
-        if encoded && !group.is_empty() {
-            group.encode(&decoded);
-            assert!(group.is_encoded());
-        }
-        let mut without: Vec<u32> = stale.iter().map(|id| group.position(id).unwrap()).collect();
-        without.sort_unstable();
-        view.parts.push(LivePart { group, without: without.into() });
-    }
-    view
-}
 
 /// What `job` makes of the scan: one worker that takes `first` units of it, then three at once.
 fn run<T: Send>(view: &LiveView, first: usize, job: impl Fn(&LiveShare) -> T + Sync) -> Vec<T> {
@@ -209,13 +96,13 @@ proptest! {
     #[test]
     fn a_search_by_several_workers_finds_what_the_plain_walk_finds(
         traces in vec(lying(), 1..160),
-        encoded in any::<[bool; GROUPS]>(),
+        prepared in any::<Prepared>(),
         queries in proptest::sample::subsequence(QUERIES.to_vec(), 4),
         limit in proptest::sample::select(vec![1u32, 3, 20, 1000]),
         window in proptest::option::of((0..4000u64, 0..2000u64)),
         first in 0..4usize,
     ) {
-        let (plain, view) = (plain(&traces), view(&traces, encoded));
+        let (plain, view) = (plain(&traces), view(&traces, prepared));
         for text in queries {
             let (from, len) = window.unwrap_or_default();
             let job = SearchJob {
@@ -235,11 +122,11 @@ proptest! {
     #[test]
     fn metrics_by_several_workers_add_up(
         traces in vec(lying(), 1..120),
-        encoded in any::<[bool; GROUPS]>(),
+        prepared in any::<Prepared>(),
         text in proptest::sample::select(METRICS.to_vec()),
         first in 0..4usize,
     ) {
-        let (plain, view) = (plain(&traces), view(&traces, encoded));
+        let (plain, view) = (plain(&traces), view(&traces, prepared));
         let job = MetricsJob {
             query: text.to_owned(),
             start_unix_nano: BASE,
@@ -264,10 +151,10 @@ proptest! {
     #[test]
     fn names_and_values_of_the_groups_are_those_of_all_traces(
         traces in vec(lying(), 1..40),
-        encoded in any::<[bool; GROUPS]>(),
+        prepared in any::<Prepared>(),
         filter in proptest::sample::select(vec!["", "{ status = error }", "{ resource.service.name = \"s1\" }"]),
     ) {
-        let (plain, view) = (plain(&traces), view(&traces, encoded));
+        let (plain, view) = (plain(&traces), view(&traces, prepared));
         let names = TagNamesJob { query: filter.to_owned(), ..TagNamesJob::default() };
         let own = |view: LiveView| LiveScan::new(view, &Arc::default()).share();
         let sum = |replies: Vec<_>| {
@@ -291,23 +178,9 @@ proptest! {
     }
 }
 
-fn lines(count: usize) -> Vec<Lying> {
-    let drawn = |at: usize| Drawn {
-        part: 0,
-        service: 0,
-        start: u16::try_from(at).unwrap(),
-        duration: 1,
-        key: 1,
-        error: false,
-        event: false,
-        again: false,
-    };
-    (0..count).map(|at| Lying { spans: vec![drawn(at)], group: at % GROUPS, older: None }).collect()
-}
-
 #[test]
 fn the_newest_are_found_without_a_look_at_the_others() {
-    let view = view(&lines(2000), [false; GROUPS]);
+    let view = view(&lines(2000), AS_THEY_CAME);
     let scan = LiveScan::new(view, &Arc::default());
     let job = SearchJob { query: "{ }".to_owned(), limit: 20, ..SearchJob::default() };
     let found = query::found_of_parts(vec![query::search_part(&scan.beginning(2), &job, &Budget::default()).unwrap()]);
@@ -318,7 +191,7 @@ fn the_newest_are_found_without_a_look_at_the_others() {
 
 #[test]
 fn a_scan_that_nobody_waits_for_ends() {
-    let (view, ended) = (view(&lines(2000), [false; GROUPS]), Arc::new(AtomicBool::new(false)));
+    let (view, ended) = (view(&lines(2000), AS_THEY_CAME), Arc::new(AtomicBool::new(false)));
     let scan = LiveScan::new(view, &ended);
     let share = scan.share();
     let mut cursor = share.fetch(&FetchSpec::of(Vec::new())).unwrap();
@@ -337,30 +210,69 @@ fn spans_of_other_resources_are_not_read() {
         let found = query::found_of_parts(vec![query::search_part(&scan.share(), &job, &Budget::default()).unwrap()]);
         (found.traces.len(), found.metrics.unwrap().inspected_spans)
     };
-    let view = view(&traces, [false; GROUPS]);
+    let view = view(&traces, AS_THEY_CAME);
     assert_eq!(spans("{ resource.service.name = \"s1\" }", view.clone()), (40, 40));
     assert_eq!(spans("{ resource.service.name = \"s1\" && span.key = \"v1\" }", view.clone()), (40, 40));
     assert_eq!(spans("{ span.key = \"v1\" }", view), (400, 400));
 }
 
+/// What a search finds and inspects.
+fn inspected(view: &LiveView, query: &str) -> (usize, u64) {
+    let job = SearchJob { query: query.to_owned(), limit: 5000, ..SearchJob::default() };
+    let scan = LiveScan::new(view.clone(), &Arc::default());
+    let found = query::found_of_parts(vec![query::search_part(&scan.share(), &job, &Budget::default()).unwrap()]);
+    (found.traces.len(), found.metrics.unwrap().inspected_spans)
+}
+
 #[test]
-fn a_group_is_encoded_once_it_was_walked_often_enough() {
+fn traces_without_a_text_that_is_asked_for_are_not_walked() {
+    let mut traces = lines(2000);
+    traces[1234].spans[0].key = 2;
+    let view = view(&traces, AS_THEY_CAME);
+    assert_eq!(inspected(&view, "{ span.key = \"v2\" }"), (1, 1));
+    assert_eq!(inspected(&view, "{ span.key =~ \"[uv]2\" }"), (1, 1));
+    assert_eq!(inspected(&view, "{ span.key = \"v2\" || span.key = \"v3\" }"), (1, 1));
+    assert_eq!(inspected(&view, "{ span.key = \"v2\" && name = \"n9\" }"), (0, 0));
+    assert_eq!(inspected(&view, "{ trace:id = \"9e3779b97f4a7c150000000000000001\" }"), (1, 1));
+    assert_eq!(inspected(&view, "{ span.key = \"v2\" || duration > 1h }"), (1, 2000));
+}
+
+#[test]
+fn a_group_without_what_is_asked_for_is_not_looked_at() {
     let mut traces = lines(2000);
     traces.iter_mut().for_each(|trace| trace.group = 0);
-    let view = view(&traces, [false; GROUPS]);
-    let group = Arc::clone(&view.parts[0].group);
-    assert!(!group.claim());
-    let job = SearchJob { query: "{ span.key = \"nobody\" }".to_owned(), limit: 20, ..SearchJob::default() };
-    let search = || {
+    let view = view(&traces, [(false, true), (false, false), (false, false), (false, false)]);
+    let absent = [
+        "{ span.nobody != nil }",
+        "{ span.key = \"v2\" }",
+        "{ span.code = 77 }",
+        "{ name = \"v1\" }",
+        "{ resource.service.name = \"s1\" }",
+        "{ span.key = \"v2\" } >> { }",
+        "{ rootServiceName = \"s1\" }",
+    ];
+    for query in absent {
         let scan = LiveScan::new(view.clone(), &Arc::default());
-        let found = query::found_of_parts(vec![query::search_part(&scan.share(), &job, &Budget::default()).unwrap()]);
-        found.metrics.unwrap().inspected_spans
-    };
+        let job = SearchJob { query: query.to_owned(), limit: 20, ..SearchJob::default() };
+        let share = scan.beginning(0);
+        let found = query::found_of_parts(vec![query::search_part(&share, &job, &Budget::default()).unwrap()]);
+        assert!(found.traces.is_empty() && scan.is_done(), "{query}");
+    }
+    let digest = view.parts[0].group.digest().unwrap();
+    assert!(digest.bytes() <= 1024, "{} bytes of 2000 spans with few values", digest.bytes());
+}
+
+#[test]
+fn a_group_is_prepared_by_how_often_it_was_asked_and_walked() {
+    let mut traces = lines(2000);
+    traces.iter_mut().for_each(|trace| trace.group = 0);
+    let small = view(&traces, AS_THEY_CAME);
+    let group = Arc::clone(&small.parts[0].group);
     // Too small to be worth it.
-    (0..20).for_each(|_| assert_eq!(search(), 2000));
-    assert!(group.bytes() < 1 << 20 && !group.claim());
-    group.encode(&Decoded::new(1 << 20));
-    assert!(search() <= 2000 && group.is_encoded());
+    (0..20).for_each(|_| assert_eq!(inspected(&small, "{ span.key = \"v9\" || duration > 1h }"), (0, 2000)));
+    assert!(group.bytes() < 1 << 20 && group.claim().is_none());
+    group.prepare(Preparation::Columns, &Decoded::new(1 << 20));
+    assert!(inspected(&small, "{ span.key = \"v9\" || duration > 1h }").1 <= 2000 && group.is_encoded());
     let large: Vec<_> = (0..40_000u32)
         .map(|number| {
             Arc::new(LiveTrace::new(
@@ -370,10 +282,40 @@ fn a_group_is_encoded_once_it_was_walked_often_enough() {
         })
         .collect();
     let group = LiveGroup::new(large);
-    group.walked(group.bytes() * 7);
-    assert!(!group.claim());
+    group.walked(group.bytes() * (ENCODING_COST - 1));
+    group.asked();
+    assert_eq!(group.claim(), None);
+    group.asked();
+    assert_eq!((group.claim(), group.claim()), (Some(Preparation::Digest), None));
+    group.release(Preparation::Digest);
+    assert_eq!(group.claim(), Some(Preparation::Digest));
     group.walked(group.bytes() * 2);
-    assert!(group.claim() && !group.claim());
+    assert_eq!((group.claim(), group.claim()), (Some(Preparation::Columns), None));
+}
+
+#[test]
+fn columns_of_all_spans_count_more_than_a_walk() {
+    let mut traces = lines(2000);
+    traces.iter_mut().for_each(|trace| trace.group = 0);
+    let walked = |query: &str| {
+        let view = view(&traces, AS_THEY_CAME);
+        assert_eq!(inspected(&view, query).1, 2000);
+        view.parts[0].group.walks()
+    };
+    assert_eq!((walked("{ duration > 1h }"), walked("{ }")), (1, WALKS_FOR_COLUMNS));
+}
+
+#[test]
+fn names_that_nobody_waits_for_are_not_gathered() {
+    let ended = Arc::new(AtomicBool::new(true));
+    let scan = LiveScan::new(view(&lines(100), AS_THEY_CAME), &ended);
+    let mut names = TagNames::new(TagLimits::default());
+    scan.share().tag_names(None, &mut names).unwrap();
+    assert!(names.into_scopes().is_empty());
+    ended.store(false, Ordering::Relaxed);
+    let mut names = TagNames::new(TagLimits::default());
+    scan.share().tag_names(None, &mut names).unwrap();
+    assert_eq!(names.into_scopes().len(), 2);
 }
 
 #[test]
@@ -381,8 +323,9 @@ fn damaged_traces_are_an_error_and_stay_as_they_are() {
     let mut slice = parts(&lines(1)[0].spans).swap_remove(0).to_vec();
     slice.truncate(slice.len() - 3);
     let group = Arc::new(LiveGroup::new(vec![Arc::new(LiveTrace::new(id(0), vec![slice.into()]))]));
-    group.encode(&Decoded::new(1 << 20));
-    assert!(!group.is_encoded());
+    let decoded = Decoded::new(1 << 20);
+    [Preparation::Columns, Preparation::Digest].into_iter().for_each(|work| group.prepare(work, &decoded));
+    assert!(!group.is_encoded() && !group.is_digested());
     let view = LiveView { parts: vec![LivePart::whole(group)] };
     let job =
         SearchJob { query: "{ }".to_owned(), limit: 20, start_unix_nano: 1, end_unix_nano: 2, ..SearchJob::default() };

@@ -46,22 +46,22 @@ pub(super) fn each_child(
         let before_row = place.values.start;
         // One past the span that the walk is in, and the first value of the child that it is in.
         let (mut next, mut value, mut open) = (own.start, before_row, None);
-        for (rep, def) in page.rep[place.entries.clone()].iter().zip(&page.def[place.entries]) {
-            if *rep <= CHILD
+        for (rep, def) in page.levels(place.entries) {
+            if rep <= CHILD
                 && let Some(start) = open.take()
             {
                 each(Child { span: at, row, before_row, values: start..value })?;
             }
-            if *rep <= SPAN && *def >= SPAN {
+            if rep <= SPAN && def >= SPAN {
                 next += 1;
                 while at < to && spans[at] + 1 < next {
                     at += 1;
                 }
             }
-            if *rep <= CHILD && *def >= CHILD && at < to && spans[at] + 1 == next {
+            if rep <= CHILD && def >= CHILD && at < to && spans[at] + 1 == next {
                 open = Some(value);
             }
-            value += usize::from(*def == max_def);
+            value += usize::from(def == max_def);
         }
         if let Some(start) = open {
             each(Child { span: at, row, before_row, values: start..value })?;

@@ -653,7 +653,7 @@ fn direct_column(
 
 /// Integers of a column with one value a row, for the rows given.
 pub(super) fn row_ints(group: &mut Group<'_>, leaf: usize, rows: &RowSet) -> Result<Vec<i64>> {
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(to_usize(rows.len()));
     group.pages(leaf, rows, |page| {
         let Values::Ints(values) = &page.values else { return Err(inconsistent()) };
         for range in rows.within(page.first_row, values.len()) {

@@ -1,11 +1,16 @@
 //! One row group while it is searched: dictionaries, decoded pages and nesting, each read once.
 
+mod ahead;
+mod parked;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use vivace_traceql::{Bitmap, Condition, Dictionary};
+
+pub(super) use parked::Parked;
 
 use super::{
     attribute::AttributeColumn,
@@ -307,7 +312,7 @@ impl<'a> Group<'a> {
         if state.pages.is_empty() {
             let mut number = 0;
             while let Some(page) = state.reader.next_page()? {
-                if page.rep.first().is_some_and(|rep| *rep != 0) {
+                if page.rep.get(0).is_some_and(|rep| rep != 0) {
                     return Err(Error::Unsupported("rows that continue in the next page".to_owned()));
                 }
                 if page.len > 0 {
@@ -367,11 +372,12 @@ impl<'a> Group<'a> {
         }
         let row_group = self.block.row_group(self.number)?;
         let limit = row_group.chunks.get(self.columns.span.status).map_or(0, |chunk| chunk.values);
-        let mut builder = Builder::new(limit);
         let (leaf, per_span) = match self.columns.scope.span_count {
             Some(leaf) => (leaf, false),
             None => (self.columns.span.status, true),
         };
+        let scopes = row_group.chunks.get(leaf).filter(|_| !per_span).map_or(0, |chunk| chunk.values);
+        let mut builder = Builder::new(limit, self.rows, scopes);
         self.pages(leaf, &RowSet::all(self.rows), |page| builder.add(page, per_span))?;
         let nesting = Arc::new(builder.finish(self.rows)?);
         if let Some(parts) = self.parts() {

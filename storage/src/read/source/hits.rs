@@ -5,15 +5,16 @@ use std::sync::Arc;
 use vivace_traceql::Bitmap;
 
 use super::{
-    group::{Group, bounds},
+    group::Group,
     nesting::{Nesting, Owner},
     places::Generic,
     select::{few, runs, span_of},
+    walk::{Ranks, Start, walk},
 };
 use crate::read::{
     cursor::inconsistent,
     error::Result,
-    page::{self, Page},
+    page::{Page, RowSpan},
     rows::RowSet,
     values::{Values, to_usize},
 };
@@ -62,88 +63,41 @@ pub(super) fn hits(
     let all = rows.len() == group.rows;
     let few = few(rows, group.rows);
     group.pages(leaf, rows, |page| {
-        if few {
-            let end_row = page.first_row + u32::try_from(page.rows()).unwrap_or(0);
-            hits.pages.push((page.first_row, end_row, page.len));
-            for run in runs(page, rows, few) {
-                for row in run {
-                    hits_of_row(page, row, key, generic, nesting, owner, max_def, &mut hits.list)?;
-                }
-            }
-            return Ok(());
-        }
-        let wanted = match (&page.values, key) {
-            (Values::Ids(ids), Some(key)) => ids.test(0..ids.len(), |id| id == i64::from(key)),
-            (Values::Bytes(values), _) => {
-                Bitmap::from_fn(values.len(), |at| values.get(at).is_some_and(|value| *value == *generic.name))
-            }
-            _ => return Ok(()),
-        };
         let end_row = page.first_row + u32::try_from(page.rows()).unwrap_or(0);
         hits.pages.push((page.first_row, end_row, page.len));
-        if !wanted.any() {
-            return Ok(());
-        }
-        let (first, end) = bounds(page, nesting, owner);
-        // One past the row and the owner that the walk is in.
-        let (mut row, mut next) = (page.first_row, first);
-        let (mut value, mut row_value) = (0u32, 0u32);
-        for (entry, (rep, def)) in (0u32..).zip(page.rep.iter().zip(&page.def)) {
-            if *rep == 0 {
-                row += 1;
-                row_value = value;
+        for run in runs(page, rows, few) {
+            let RowSpan { entries, values } = if few {
+                span_of(page, &run, max_def)
+            } else {
+                RowSpan { entries: 0..page.len, values: 0..page.values.len() }
+            };
+            let wanted = match (&page.values, key) {
+                (Values::Ids(ids), Some(key)) => ids.equal(values, i64::from(key)),
+                (Values::Bytes(texts), _) => Bitmap::from_fn(values.len(), |at| {
+                    texts.get(values.start + at).is_some_and(|text| *text == *generic.name)
+                }),
+                _ => continue,
+            };
+            if !wanted.any() {
+                continue;
             }
-            next += u32::from(*rep <= level && *def >= level);
-            if *def == max_def {
-                if wanted.get(to_usize(value))
-                    && row > page.first_row
-                    && next > first
-                    && (all || rows.contains(row - 1))
+            let (first, end) = (nesting.first(owner, run.start), nesting.first(owner, run.end));
+            let start = Start { level, max_def, owner: first, row: run.start };
+            let next = walk::<true>(page, entries, start, &wanted, |found| {
+                if let (Some(owner), Some((row, before))) = (found.owner, found.row)
+                    && (few || all || rows.contains(row))
                 {
-                    hits.list.push(Hit { row: row - 1, nth: value - row_value, owner: next - 1, entry });
+                    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+                    hits.list.push(Hit { row, nth: number(found.value - before), owner, entry: number(found.entry) });
                 }
-                value += 1;
+            });
+            if next != end {
+                return Err(inconsistent());
             }
         }
-        if next == end { Ok(()) } else { Err(inconsistent()) }
+        Ok(())
     })?;
     Ok(hits)
-}
-
-/// As above, for one row of a page.
-#[expect(clippy::too_many_arguments, reason = "the inner loop of the function above")]
-fn hits_of_row(
-    page: &Page,
-    row: u32,
-    key: Option<u32>,
-    generic: &Generic,
-    nesting: &Nesting,
-    owner: Owner,
-    max_def: u8,
-    list: &mut Vec<Hit>,
-) -> Result<()> {
-    let span = span_of(page, &(row..row + 1), max_def);
-    let level = owner.level();
-    let (first, end) = (nesting.first(owner, row), nesting.first(owner, row + 1));
-    let (mut next, mut nth) = (first, 0u32);
-    for entry in span.entries {
-        let (rep, def) = (page.rep[entry], page.def[entry]);
-        next += u32::from(rep <= level && def >= level);
-        if def == max_def {
-            let value = span.values.start + to_usize(nth);
-            let is_key = match (&page.values, key) {
-                (Values::Ids(ids), Some(key)) => ids.id(value) == Some(key),
-                (Values::Bytes(values), _) => values.get(value).is_some_and(|value| *value == *generic.name),
-                _ => false,
-            };
-            if is_key && next > first {
-                let entry = u32::try_from(entry).map_err(|_too_many| inconsistent())?;
-                list.push(Hit { row, nth, owner: next - 1, entry });
-            }
-            nth += 1;
-        }
-    }
-    if next == end { Ok(()) } else { Err(inconsistent()) }
 }
 
 /// The values that each hit has in a typed column: calls `each` with the page, the number of the hit and its range of values.
@@ -168,18 +122,15 @@ pub(super) fn hit_values(
         }
         // With as many entries as the page of keys of the same rows, every attribute has exactly one: no array among them.
         if hits.pages.binary_search(&(page.first_row, end_row, page.len)).is_ok() {
-            let (mut entry, mut value) = (0, 0);
+            let mut ranks = Ranks::new(page, max_def);
             let jumps = (until - next) * 4 < page.rows();
             while next < until {
-                let at = to_usize(list[next].entry);
+                let Hit { row, entry, .. } = list[next];
                 if jumps {
-                    let row = list[next].row;
                     let place = span_of(page, &(row..row + 1), max_def);
-                    (entry, value) = (place.entries.start, place.values.start);
+                    ranks.jump(place.entries.start, place.values.start);
                 }
-                value += page::count(page.def.get(entry..at).unwrap_or_default(), max_def);
-                entry = at;
-                if page.def.get(at) == Some(&max_def) {
+                if let Some(value) = ranks.value_of(to_usize(entry)) {
                     each(page, next, value..value + 1);
                 }
                 next += 1;
@@ -241,24 +192,24 @@ impl<'p> AttributeWalk<'p> {
     /// Steps over the next attribute of the row.
     fn pass_attribute(&mut self) -> Option<std::ops::Range<usize>> {
         let (rep, def) = (&self.page.rep, &self.page.def);
-        if self.passed > 0 && *rep.get(self.entry)? == 0 {
+        if self.passed > 0 && rep.get(self.entry)? == 0 {
             return None;
         }
         // Owners without attributes have one entry that is none.
         loop {
-            if *def.get(self.entry)? >= self.level {
+            if def.get(self.entry)? >= self.level {
                 break;
             }
             self.entry += 1;
-            if *rep.get(self.entry)? == 0 {
+            if rep.get(self.entry)? == 0 {
                 return None;
             }
         }
         let start = self.value;
         loop {
-            self.value += usize::from(def[self.entry] == self.max_def);
+            self.value += usize::from(def.get(self.entry)? == self.max_def);
             self.entry += 1;
-            if rep.get(self.entry).is_none_or(|rep| *rep <= self.level) {
+            if rep.get(self.entry).is_none_or(|rep| rep <= self.level) {
                 break;
             }
         }

@@ -3,8 +3,10 @@
 use std::{ops::Range, sync::Arc};
 
 use crate::read::{
+    bits::ones_in,
     error::{Error, Result},
-    page::Page,
+    levels::{below, blocks, ones},
+    page::{Page, Unit},
     rows::RowSet,
     values::{Values, to_usize},
 };
@@ -34,77 +36,141 @@ impl Owner {
 }
 
 /// Prefix counts: the batches of row `r` are `row_resources[r]..row_resources[r + 1]`, and so on downwards.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Nesting {
     row_resources: Vec<u32>,
-    resource_scopes: Vec<u32>,
+    /// Of each batch, and of its spans; none where every batch has one scope, as most have.
+    resources: Option<Resources>,
     scope_spans: Vec<u32>,
-    /// Derived: the spans of row `r` (batch `r`) are `row_spans[r]..row_spans[r + 1]`.
+    /// Derived: the spans of row `r` are `row_spans[r]..row_spans[r + 1]`.
     row_spans: Vec<u32>,
-    resource_spans: Vec<u32>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Resources {
+    scopes: Vec<u32>,
+    spans: Vec<u32>,
 }
 
 fn malformed() -> Error {
     Error::malformed("row group", "more spans than its columns have values")
 }
 
+/// Room that is taken at once for scopes, whose number only a footer says.
+const TRUSTED: u64 = 1 << 20;
+
 /// Collects a [`Nesting`] from the pages of one column in order.
 pub(super) struct Builder {
-    nesting: Nesting,
+    row_resources: Vec<u32>,
+    resources: u32,
+    /// None as long as every batch has had one scope.
+    resource_scopes: Option<Vec<u32>>,
+    scope_spans: Vec<u32>,
     spans: u32,
     limit: u32,
+    /// Values of the page that is added.
+    values: Vec<i64>,
 }
 
 impl Builder {
-    /// `limit` is how many spans the row group can have at most.
-    pub(super) fn new(limit: u64) -> Self {
-        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        let nesting = Nesting {
-            row_resources: Vec::new(),
-            resource_scopes: Vec::new(),
-            scope_spans: Vec::new(),
-            row_spans: Vec::new(),
-            resource_spans: Vec::new(),
-        };
-        Self { nesting, spans: 0, limit }
+    /// `limit` is how many spans the row group can have at most; about so many rows and scopes come.
+    pub(super) fn new(limit: u64, rows: u32, scopes: u64) -> Self {
+        Self {
+            row_resources: Vec::with_capacity(to_usize(rows) + 1),
+            resources: 0,
+            resource_scopes: None,
+            scope_spans: Vec::with_capacity(usize::try_from(scopes.min(TRUSTED)).unwrap_or(0) + 1),
+            spans: 0,
+            limit: u32::try_from(limit).unwrap_or(u32::MAX),
+            values: Vec::new(),
+        }
     }
 
     /// Adds a page of a column that has one value for each scope (its number of spans) or for each span.
     pub(super) fn add(&mut self, page: &Page, per_span: bool) -> Result<()> {
         let Values::Ints(values) = &page.values else { return Err(malformed()) };
-        let mut values = values.iter();
-        for (rep, def) in page.rep.iter().zip(&page.def) {
-            let nesting = &mut self.nesting;
-            if *rep == 0 {
-                nesting.row_resources.push(len(&nesting.resource_scopes));
+        let mut passed = 0;
+        for (block, within) in blocks(0..page.len) {
+            let rows = page.beginning(block, (0, 0)) & within;
+            let resources = page.beginning(block, (1, 1)) & within;
+            let scopes = page.beginning(block, (2, 2)) & within;
+            let valued = page.def.at_least(block, if per_span { 3 } else { 2 }) & within;
+            if !per_span {
+                self.values.clear();
+                let count = ones_in(valued);
+                values.extend(passed..passed + count, &mut self.values);
+                passed += count;
+                if self.values.len() < count {
+                    return Err(malformed());
+                }
             }
-            if *rep <= 1 && *def >= 1 {
-                nesting.resource_scopes.push(len(&nesting.scope_spans));
+            if !per_span && resources & scopes & valued == within && self.one_scope_each() {
+                // Batches of one scope, as most are: nothing to look at but where rows begin.
+                let before = to_usize(self.resources);
+                let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+                self.row_resources.extend(ones(rows).map(|bit| number(before + ones_in(within & below(bit)))));
+                self.resources = number(before + self.values.len());
+                for count in &self.values {
+                    self.scope_spans.push(self.spans);
+                    let spans = u32::try_from(*count).ok().and_then(|more| self.spans.checked_add(more));
+                    self.spans = spans.filter(|spans| *spans <= self.limit).ok_or_else(malformed)?;
+                }
+                continue;
             }
-            if *rep <= 2 && *def >= 2 {
-                nesting.scope_spans.push(self.spans);
+            let mut value = 0;
+            for bit in ones(within) {
+                if rows >> bit & 1 == 1 {
+                    self.row_resources.push(self.resources);
+                }
+                if resources >> bit & 1 == 1 {
+                    self.begin_resource();
+                    self.resources += 1;
+                }
+                if scopes >> bit & 1 == 1 {
+                    self.scope_spans.push(self.spans);
+                }
+                if valued >> bit & 1 == 1 {
+                    let more =
+                        if per_span { 1 } else { u32::try_from(self.values[value]).map_err(|_bad| malformed())? };
+                    value += 1;
+                    let spans = self.spans.checked_add(more).filter(|spans| *spans <= self.limit);
+                    self.spans = spans.ok_or_else(malformed)?;
+                }
             }
-            let more = match (per_span, def) {
-                (true, 3) => 1,
-                (false, 2) => values.next().and_then(|count| u32::try_from(count).ok()).ok_or_else(malformed)?,
-                _ => 0,
-            };
-            self.spans = self.spans.checked_add(more).filter(|spans| *spans <= self.limit).ok_or_else(malformed)?;
         }
         Ok(())
     }
 
+    /// Whether every batch so far had one scope.
+    fn one_scope_each(&self) -> bool {
+        self.resource_scopes.is_none() && len(&self.scope_spans) == self.resources
+    }
+
+    /// Notes the scopes before the next batch, where these are not one for each.
+    fn begin_resource(&mut self) {
+        let scopes = len(&self.scope_spans);
+        if let Some(list) = &mut self.resource_scopes {
+            list.push(scopes);
+        } else if scopes != self.resources {
+            self.resource_scopes = Some((0..self.resources).chain([scopes]).collect());
+        }
+    }
+
     pub(super) fn finish(mut self, rows: u32) -> Result<Nesting> {
-        let nesting = &mut self.nesting;
-        if nesting.row_resources.len() != to_usize(rows) {
+        if self.row_resources.len() != to_usize(rows) {
             return Err(Error::malformed("row group", "columns have other numbers of rows"));
         }
-        nesting.row_resources.push(len(&nesting.resource_scopes));
-        nesting.resource_scopes.push(len(&nesting.scope_spans));
-        nesting.scope_spans.push(self.spans);
-        nesting.resource_spans = nesting.resource_scopes.iter().map(|scope| at(&nesting.scope_spans, *scope)).collect();
-        nesting.row_spans = nesting.row_resources.iter().map(|of| at(&nesting.resource_spans, *of)).collect();
-        Ok(self.nesting)
+        self.row_resources.push(self.resources);
+        self.begin_resource();
+        self.scope_spans.push(self.spans);
+        let scope_spans = self.scope_spans;
+        let resources = self.resource_scopes.map(|scopes| {
+            let spans = scopes.iter().map(|scope| at(&scope_spans, *scope)).collect();
+            Resources { scopes, spans }
+        });
+        let resource_spans = resources.as_ref().map_or(&scope_spans, |resources| &resources.spans);
+        let row_spans = self.row_resources.iter().map(|of| at(resource_spans, *of)).collect();
+        Ok(Nesting { row_resources: self.row_resources, resources, scope_spans, row_spans })
     }
 }
 
@@ -115,9 +181,9 @@ fn len(list: &[u32]) -> u32 {
 impl Nesting {
     /// Memory held.
     pub(super) fn memory(&self) -> usize {
-        let lists =
-            [&self.row_resources, &self.resource_scopes, &self.scope_spans, &self.row_spans, &self.resource_spans];
-        size_of::<Self>() + lists.iter().map(|list| list.capacity() * size_of::<u32>()).sum::<usize>()
+        let of_resources = self.resources.iter().flat_map(|resources| [&resources.scopes, &resources.spans]);
+        let lists = [&self.row_resources, &self.scope_spans, &self.row_spans].into_iter().chain(of_resources);
+        size_of::<Self>() + lists.map(|list| list.capacity() * size_of::<u32>()).sum::<usize>()
     }
 
     /// Spans of the row group.
@@ -130,7 +196,10 @@ impl Nesting {
         match owner {
             Owner::Row => row,
             Owner::Resource => at(&self.row_resources, row),
-            Owner::Scope => at(&self.resource_scopes, at(&self.row_resources, row)),
+            Owner::Scope => {
+                let resource = at(&self.row_resources, row);
+                self.resources.as_ref().map_or(resource, |resources| at(&resources.scopes, resource))
+            }
             Owner::Span | Owner::Event | Owner::Link => at(&self.row_spans, row),
         }
     }
@@ -184,7 +253,7 @@ impl Nesting {
     fn starts(&self, owner: Owner) -> Option<&[u32]> {
         match owner {
             Owner::Row => Some(&self.row_spans),
-            Owner::Resource => Some(&self.resource_spans),
+            Owner::Resource => Some(self.resources.as_ref().map_or(&self.scope_spans, |resources| &resources.spans)),
             Owner::Scope => Some(&self.scope_spans),
             Owner::Span | Owner::Event | Owner::Link => None,
         }
@@ -229,9 +298,6 @@ fn at(list: &[u32], index: u32) -> u32 {
     list.get(to_usize(index)).or_else(|| list.last()).copied().unwrap_or(0)
 }
 
-/// A thing that is counted: it begins where the repetition level is at most `.0` and the definition level at least `.1`.
-pub(super) type Unit = (u8, u8);
-
 /// A value, the innermost unit.
 pub(super) fn value(max_def: u8) -> Unit {
     (u8::MAX, max_def)
@@ -240,15 +306,96 @@ pub(super) fn value(max_def: u8) -> Unit {
 /// For each `outer` of the page the number of `inner` before it, and at the end their total.
 pub(super) fn prefix(page: &Page, outer: Unit, inner: Unit) -> Arc<[u32]> {
     page.counts((outer, inner), || {
-        let mut starts = Vec::new();
-        let mut count = 0u32;
-        for (rep, def) in page.rep.iter().zip(&page.def) {
-            if *rep <= outer.0 && *def >= outer.1 {
-                starts.push(count);
-            }
-            count += u32::from(*rep <= inner.0 && *def >= inner.1);
+        let (mut starts, mut count) = (Vec::new(), 0);
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        for (block, within) in blocks(0..page.len) {
+            let inners = page.beginning(block, inner) & within;
+            let outers = ones(page.beginning(block, outer) & within);
+            starts.extend(outers.map(|bit| number(count + ones_in(inners & below(bit)))));
+            count += ones_in(inners);
         }
-        starts.push(count);
+        starts.push(number(count));
         starts.into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of batches of scopes, each with its number of spans.
+    fn built(rows: &[&[&[u32]]]) -> Nesting {
+        let (mut rep, mut def, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        for row in rows {
+            let mut next = 0;
+            for batch in *row {
+                for spans in *batch {
+                    rep.push(next);
+                    def.push(2);
+                    counts.push(i64::from(*spans));
+                    next = 2;
+                }
+                if batch.is_empty() {
+                    rep.push(next);
+                    def.push(1);
+                }
+                next = 1;
+            }
+            if row.is_empty() {
+                rep.push(0);
+                def.push(0);
+            }
+        }
+        let mut page = Page::of_levels(&rep, &def, (2, 2));
+        page.values = Values::Ints(counts.into());
+        let mut builder = Builder::new(1000, u32::try_from(rows.len()).unwrap(), 3);
+        builder.add(&page, false).unwrap();
+        builder.finish(u32::try_from(rows.len()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn batches_with_one_scope_each_need_no_lists_of_their_own() {
+        let rows: [&[&[u32]]; 3] = [&[&[2], &[3]], &[&[1]], &[&[4], &[0], &[5]]];
+        let nesting = built(&rows);
+        assert!(nesting.resources.is_none());
+        assert_eq!((nesting.spans(), nesting.first(Owner::Span, 1), nesting.first(Owner::Span, 2)), (15, 5, 6));
+        assert_eq!((nesting.first(Owner::Scope, 2), nesting.first(Owner::Resource, 2)), (3, 3));
+        assert_eq!((nesting.spans_of(Owner::Resource, 3), nesting.spans_of(Owner::Scope, 5)), (6..10, 10..15));
+        assert_eq!(nesting.spans_of(Owner::Row, 2), 6..15);
+    }
+
+    #[test]
+    fn batches_with_no_scope_or_several_are_counted() {
+        let cases: [[&[&[u32]]; 3]; 4] = [
+            [&[&[2], &[3]], &[&[], &[1]], &[&[4]]],
+            [&[&[2], &[3]], &[], &[&[1, 4, 2], &[5]]],
+            [&[&[2], &[3]], &[&[1]], &[&[4], &[5, 6]]],
+            [&[&[2], &[3]], &[&[1]], &[&[4], &[]]],
+        ];
+        for rows in cases {
+            let nesting = built(&rows);
+            assert!(nesting.resources.is_some());
+            let (mut resource, mut scope, mut span) = (0, 0, 0);
+            for (row, batches) in (0..).zip(rows) {
+                assert_eq!(
+                    (
+                        nesting.first(Owner::Resource, row),
+                        nesting.first(Owner::Scope, row),
+                        nesting.first(Owner::Span, row)
+                    ),
+                    (resource, scope, span)
+                );
+                for batch in batches {
+                    let first = span;
+                    for spans in *batch {
+                        assert_eq!(nesting.spans_of(Owner::Scope, scope), span..span + spans);
+                        (scope, span) = (scope + 1, span + spans);
+                    }
+                    assert_eq!(nesting.spans_of(Owner::Resource, resource), first..span);
+                    resource += 1;
+                }
+            }
+            assert_eq!(nesting.first(Owner::Scope, 3), scope);
+        }
+    }
 }

@@ -49,11 +49,30 @@ impl Pool {
         Ok(Self { rows, size: if at_once { usize::MAX } else { SELECTED_ROWS }, dropped: false })
     }
 
-    /// The newest rows, ascending, with their starts; more from time to time, for who has not found enough among the first.
-    pub(super) fn take(&mut self, floor: u64) -> Vec<(u64, u32)> {
+    /// The rows, with their starts, in any order.
+    pub(super) fn rows(&self) -> &[(u64, u32)] {
+        &self.rows
+    }
+
+    /// Keeps the rows that start at `from` or later, to be taken at once; the others are given back.
+    pub(super) fn split(&mut self, from: u64) -> Self {
+        let (newest, rest) = std::mem::take(&mut self.rows).into_iter().partition(|(start, _)| *start >= from);
+        self.rows = newest;
+        let size = std::mem::replace(&mut self.size, usize::MAX);
+        Self { rows: rest, size: size.saturating_mul(SELECTED_GROWTH), dropped: false }
+    }
+
+    /// Drops the rows that start before `floor`; true when none is left.
+    pub(super) fn ends_at(&mut self, floor: u64) -> bool {
         let before = self.rows.len();
         self.rows.retain(|(start, _)| *start >= floor);
         self.dropped |= self.rows.len() < before;
+        self.rows.is_empty()
+    }
+
+    /// The newest rows, ascending, with their starts; more from time to time, for who has not found enough among the first.
+    pub(super) fn take(&mut self, floor: u64) -> Vec<(u64, u32)> {
+        self.ends_at(floor);
         let wanted = self.size.min(self.rows.len());
         self.size = self.size.saturating_mul(SELECTED_GROWTH);
         let rest = if wanted < self.rows.len() {

@@ -15,6 +15,7 @@ use super::{
     nesting::{Nesting, Owner},
     places::{Generic, Place, place},
     verdict::{Verdicts, is_coded},
+    walk::{Start, walk},
 };
 use crate::read::{
     cells::lossy,
@@ -374,17 +375,11 @@ fn repeated(
                 continue;
             }
             let (first, end) = (nesting.first(owner, run.start), nesting.first(owner, run.end));
-            // One past the owner that the walk is in; values before the first owner have none.
-            let (mut next, mut value) = (first, 0);
-            for (rep, def) in page.rep[entries.clone()].iter().zip(&page.def[entries]) {
-                next += u32::from(*rep <= level && *def >= level);
-                if *def == max_def {
-                    if passes.get(value) && next > first {
-                        expand(nesting, owner, next - 1, found);
-                    }
-                    value += 1;
-                }
-            }
+            let start = Start { level, max_def, owner: first, row: run.start };
+            // Values before the first owner have none.
+            let next = walk::<false>(page, entries, start, &passes, |value| {
+                value.owner.into_iter().for_each(|number| expand(nesting, owner, number, found));
+            });
             if next != end {
                 return Err(crate::read::cursor::inconsistent());
             }
@@ -467,14 +462,6 @@ fn rows_with(page: &Page, passes: &Bitmap, max_def: u8, rows: &mut RowSet) {
         rows.push_range(page.first_row..end);
         return;
     }
-    let (mut next, mut value) = (page.first_row, 0);
-    for (rep, def) in page.rep.iter().zip(&page.def) {
-        next += u32::from(*rep == 0);
-        if *def == max_def {
-            if passes.get(value) && next > page.first_row {
-                rows.push(next - 1);
-            }
-            value += 1;
-        }
-    }
+    let start = Start { level: 0, max_def, owner: page.first_row, row: page.first_row };
+    walk::<false>(page, 0..page.len, start, passes, |value| value.owner.into_iter().for_each(|row| rows.push(row)));
 }

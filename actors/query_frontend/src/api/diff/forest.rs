@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use vivace_protocol::otlp::common::{KeyValue, any_value::Value};
+use vivace_protocol::otlp::common::any_value::Value;
 use vivace_protocol::otlp::trace::Span;
 use vivace_protocol::tempopb::Trace;
 
@@ -11,7 +11,6 @@ use vivace_protocol::tempopb::Trace;
 pub(super) struct Node {
     pub(super) span: Span,
     pub(super) service: String,
-    pub(super) resource: usize,
     pub(super) parent: Option<usize>,
     /// Among its siblings, which are ordered by start, then id.
     pub(super) index: usize,
@@ -38,14 +37,11 @@ impl Node {
 #[derive(Debug, Default)]
 pub(super) struct Forest {
     pub(super) nodes: Vec<Node>,
-    /// Attributes by resource.
-    pub(super) resources: Vec<Vec<KeyValue>>,
 }
 
 impl Forest {
     pub(super) fn of(trace: Trace) -> Self {
-        let mut resources = Vec::new();
-        let mut spans: Vec<(Span, String, usize)> = Vec::new();
+        let mut spans: Vec<(Span, String)> = Vec::new();
         for group in trace.resource_spans {
             let attributes = group.resource.map(|resource| resource.attributes).unwrap_or_default();
             let service = attributes.iter().find(|attribute| attribute.key == "service.name");
@@ -54,22 +50,19 @@ impl Forest {
                 _ => String::new(),
             };
             for span in group.scope_spans.into_iter().flat_map(|scope| scope.spans) {
-                spans.push((span, service.clone(), resources.len()));
+                spans.push((span, service.clone()));
             }
-            resources.push(attributes);
         }
-        spans.sort_by(|(a, ..), (b, ..)| {
-            (a.start_time_unix_nano, &a.span_id).cmp(&(b.start_time_unix_nano, &b.span_id))
-        });
+        spans.sort_by(|(a, _), (b, _)| (a.start_time_unix_nano, &a.span_id).cmp(&(b.start_time_unix_nano, &b.span_id)));
         let by_id: HashMap<Vec<u8>, usize> =
-            spans.iter().enumerate().rev().map(|(at, (span, ..))| (span.span_id.clone(), at)).collect();
+            spans.iter().enumerate().rev().map(|(at, (span, _))| (span.span_id.clone(), at)).collect();
         let mut children: HashMap<Option<usize>, Vec<usize>> = HashMap::new();
-        for (at, (span, ..)) in spans.iter().enumerate() {
+        for (at, (span, _)) in spans.iter().enumerate() {
             let parent = by_id.get(&span.parent_span_id).copied().filter(|parent| *parent != at);
             children.entry(parent).or_default().push(at);
         }
-        let mut spans: Vec<Option<(Span, String, usize)>> = spans.into_iter().map(Some).collect();
-        let mut forest = Self { nodes: Vec::with_capacity(spans.len()), resources };
+        let mut spans: Vec<Option<(Span, String)>> = spans.into_iter().map(Some).collect();
+        let mut forest = Self { nodes: Vec::with_capacity(spans.len()) };
         let mut roots: VecDeque<usize> = children.remove(&None).unwrap_or_default().into();
         let mut root_index = 0;
         // What no root leads to stands in a circle: each circle is cut at its first span.
@@ -88,13 +81,13 @@ impl Forest {
             let mut stack = vec![(root, None, root_index, 0)];
             root_index += 1;
             while let Some((at, parent, index, depth)) = stack.pop() {
-                let Some((span, service, resource)) = spans[at].take() else { continue };
+                let Some((span, service)) = spans[at].take() else { continue };
                 let place = forest.nodes.len();
                 let below = children.remove(&Some(at)).unwrap_or_default();
                 for (number, child) in below.into_iter().enumerate().rev() {
                     stack.push((child, Some(place), number, depth + 1));
                 }
-                forest.nodes.push(Node { span, service, resource, parent, index, depth });
+                forest.nodes.push(Node { span, service, parent, index, depth });
             }
         }
         forest

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use vivace_protocol::json::any_value_for_models;
 use vivace_protocol::otlp::common::{AnyValue, KeyValue, any_value};
+use vivace_traceql::{Kind, Status};
 
 use super::forest::{Forest, Node};
 
@@ -47,7 +48,7 @@ impl Patch {
             };
             found[other] = true;
             patch.matched += 1;
-            let changes = patch.changes((base, at), (compare, other));
+            let changes = patch.changes(&base.nodes[at], &compare.nodes[other]);
             if !changes.is_empty() {
                 patch.modified.push(Modified { at, changes });
             }
@@ -56,8 +57,8 @@ impl Patch {
         patch
     }
 
-    fn changes(&mut self, (base, a): (&Forest, usize), (compare, b): (&Forest, usize)) -> Vec<Value> {
-        let (a, b) = (&base.nodes[a], &compare.nodes[b]);
+    /// What differs in one span. Resources are left out: hosts and versions would make every span a different one.
+    fn changes(&mut self, a: &Node, b: &Node) -> Vec<Value> {
         let mut changes = Vec::new();
         let mut field = |name: &str, before: Value, after: Value| {
             changes.push(json!({
@@ -69,10 +70,6 @@ impl Patch {
         }
         if status(a) != status(b) {
             field("status", status(a).into(), status(b).into());
-        }
-        let message = |node: &Node| node.span.status.as_ref().map(|s| s.message.clone()).unwrap_or_default();
-        if message(a) != message(b) {
-            field("status_message", message(a).into(), message(b).into());
         }
         self.field_changes += changes.len();
         if a.span.events.len() != b.span.events.len()
@@ -89,7 +86,6 @@ impl Patch {
         }
         let before = changes.len();
         attributes("span", &a.span.attributes, &b.span.attributes, &mut changes);
-        attributes("resource", &base.resources[a.resource], &compare.resources[b.resource], &mut changes);
         self.attribute_changes += changes.len() - before;
         changes
     }
@@ -122,12 +118,15 @@ impl Patch {
         for at in self.added.iter().take_while(|at| fits(compare, **at)) {
             let mut parent = compare.path(*at);
             let index = parent.pop();
-            let target = json!({ "type": "span", "parentPath": parent, "index": index });
+            let mut target = json!({ "type": "span", "index": index });
+            if !parent.is_empty() {
+                target["parentPath"] = parent.into();
+            }
             added.push(json!({ "target": target, "span": whole(compare, *at) }));
         }
         let mut removed = Vec::new();
         for at in self.removed.iter().take_while(|at| fits(base, **at)) {
-            let target = json!({ "type": "span", "path": base.path(*at), "index": base.nodes[*at].index });
+            let target = json!({ "type": "span", "path": base.path(*at) });
             removed.push(json!({ "target": target, "span": whole(base, *at) }));
         }
         let mut stats = self.stats(base, compare);
@@ -155,18 +154,14 @@ pub(super) fn alike(a: u64, b: u64) -> bool {
     a.abs_diff(b) <= a.max(b) / DURATION_PART + DURATION_SLACK_NS
 }
 
-pub(super) fn kind(node: &Node) -> &'static str {
-    vivace_protocol::otlp::trace::span::SpanKind::try_from(node.span.kind)
-        .unwrap_or(vivace_protocol::otlp::trace::span::SpanKind::Unspecified)
-        .as_str_name()
+/// The words of queries.
+fn kind(node: &Node) -> &'static str {
+    Kind::from_code(u8::try_from(node.span.kind).unwrap_or_default()).as_str()
 }
 
 fn status(node: &Node) -> &'static str {
-    match node.span.status.as_ref().map_or(0, |status| status.code) {
-        1 => "STATUS_CODE_OK",
-        2 => "STATUS_CODE_ERROR",
-        _ => "STATUS_CODE_UNSET",
-    }
+    let code = node.span.status.as_ref().map_or(0, |status| status.code);
+    Status::from_code(u8::try_from(code).unwrap_or_default()).as_str()
 }
 
 fn attributes(scope: &str, a: &[KeyValue], b: &[KeyValue], changes: &mut Vec<Value>) {

@@ -1,5 +1,6 @@
 //! `trace-summary-v0`: how two traces differ as a whole, and by service.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -45,15 +46,14 @@ pub(super) fn side(id: TraceId, forest: &Forest) -> Value {
     })
 }
 
-fn millis(nanos: u64) -> f64 {
-    // Microseconds fit into a double exactly for two centuries.
-    #[expect(clippy::cast_precision_loss, reason = "rounded to microseconds")]
-    let micros = (nanos / 1000) as f64;
-    micros / 1000.0
+/// Whole milliseconds.
+fn millis(nanos: u64) -> u64 {
+    nanos / 1_000_000
 }
 
-fn delta_millis(before: u64, after: u64) -> f64 {
-    if after >= before { millis(after - before) } else { -millis(before - after) }
+fn delta_millis(before: u64, after: u64) -> i64 {
+    let millis = i64::try_from(millis(before.abs_diff(after))).unwrap_or(i64::MAX);
+    if after >= before { millis } else { -millis }
 }
 
 fn delta(before: usize, after: usize) -> i64 {
@@ -113,7 +113,10 @@ pub(super) fn json(base: &Forest, compare: &Forest, pairs: &[Option<usize>], pat
         }
     };
     let changed: Vec<&str> = services.iter().filter(|(_, s)| s.changed()).map(|(name, _)| *name).collect();
-    let list = services.iter().filter(|(_, service)| service.changed()).map(|(name, service)| {
+    let mut list: Vec<_> = services.iter().filter(|(_, service)| service.changed()).collect();
+    // What changed most comes first.
+    list.sort_by_key(|(_, service)| Reverse(service.before.abs_diff(service.after)));
+    let list = list.into_iter().map(|(name, service)| {
         json!({
             "name": name,
             "sumSpanDurationDeltaMs": delta_millis(service.before, service.after),

@@ -4,6 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use vivace_protocol::TenantId;
 use vivace_protocol::json::{tag_values_for_models, to_vec};
+use vivace_traceql::Query;
 
 use super::super::tags::{Version, names, values};
 use super::super::{Api, diff, metrics, search, trace};
@@ -29,6 +30,16 @@ pub(super) struct Found {
     pub(super) kind: &'static str,
     pub(super) encoding: &'static str,
     pub(super) text: String,
+}
+
+impl Found {
+    /// Of the form of the text: what depends on the data's form has had two.
+    pub(super) fn version(&self) -> &'static str {
+        match self.kind {
+            "trace" | "trace-diff" | "attribute-names" | "attribute-values" => "2",
+            _ => "1",
+        }
+    }
 }
 
 fn found(kind: &'static str, json: Vec<u8>) -> Found {
@@ -165,9 +176,19 @@ pub(super) async fn call(
 async fn search_tool(api: &Api, tenants: &[TenantId], arguments: &Arguments<'_>) -> Result<Found, Refusal> {
     let params = arguments.ranged(api)?;
     api.check(&params)?;
+    if is_metrics(&params) == Some(true) {
+        return Err(Refusal::bad(
+            "this is a metrics query: use the tool traceql-metrics-instant or traceql-metrics-range for it",
+        ));
+    }
     let plan = search::plan(api, tenants, &params)?;
     let mut query = Search::new(&api.planner, tenants, plan);
     Ok(found("search-results", to_vec(&complete(&mut query).await?)))
+}
+
+/// Whether the query computes series; none if it is no query.
+fn is_metrics(params: &Params) -> Option<bool> {
+    Query::parse(params.get("q").unwrap_or_default()).ok().map(|query| query.is_metrics())
 }
 
 async fn metrics_tool(
@@ -178,6 +199,9 @@ async fn metrics_tool(
 ) -> Result<Found, Refusal> {
     let params = arguments.ranged(api)?;
     api.check(&params)?;
+    if is_metrics(&params) == Some(false) {
+        return Err(Refusal::bad("this is no metrics query: use the tool traceql-search for it"));
+    }
     let mut query = metrics::begin(api, tenants, &params, instant)?;
     let answer = complete(&mut query).await?;
     Ok(if instant {

@@ -84,6 +84,8 @@ struct Data {
     broken: Option<u8>,
     /// Metrics jobs never end; this becomes true when one is dropped.
     hangs: Option<Arc<AtomicBool>>,
+    /// Metrics jobs end so.
+    refuses: Option<Status>,
     jobs: Mutex<Vec<MetricsJob>>,
 }
 
@@ -116,6 +118,9 @@ impl Serve<MetricsJob> for Querier {
                 never
             });
             return Reply::ok(never.boxed());
+        }
+        if let Some(status) = data.refuses.clone() {
+            return Reply::ok(stream::iter([Err(status)]).boxed());
         }
         let mut batches = Vec::new();
         let evaluate = |traces: &[MemoryTrace]| {
@@ -418,6 +423,21 @@ fn a_query_over_its_memory_stops_and_names_the_limit() {
         );
         assert!(told.body.contains("use fewer by()"), "{}", told.body);
         assert!(world.root.drain(Duration::from_secs(10)).await);
+    });
+}
+
+#[test]
+fn a_full_queue_asks_for_another_attempt_and_series_too_large_for_a_job_do_not() {
+    run(async {
+        let busy = Status::resource_exhausted("the queue of compute is full");
+        let large = Status::out_of_range("the series take too much memory");
+        for (refusal, code, again) in [(busy, 429, Some("1")), (large, 400, None)] {
+            let world = World::start(Data { refuses: Some(refusal.clone()), ..shop() }, Config::default(), false);
+            let told = world.get(COUNTS, None).await;
+            assert_eq!((told.status, told.body.as_str()), (code, refusal.message()));
+            assert_eq!(told.headers.get("retry-after").map(|after| after.to_str().unwrap()), again);
+            assert!(world.root.drain(Duration::from_secs(10)).await);
+        }
     });
 }
 

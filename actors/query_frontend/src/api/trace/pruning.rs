@@ -57,11 +57,14 @@ impl Pruning {
         }
         let globs = params.get("span_pruning_group_by").unwrap_or_default().split(',').map(str::trim);
         let group_by = globs.filter(|glob| !glob.is_empty()).map(glob).collect::<Result<_, _>>()?;
-        Ok(Some(Self {
-            group_by,
-            min_spans: usize::try_from(min_spans).unwrap_or(usize::MAX),
-            parents: params.u32("span_pruning_max_parent_depth")?.unwrap_or(1),
-        }))
+        let parents = match params.i64("span_pruning_max_parent_depth")?.unwrap_or(1) {
+            -1 => u32::MAX,
+            depth => u32::try_from(depth).map_err(|_below_or_above| {
+                let only = "max_parent_depth must be -1 (unlimited) or >= 0";
+                BadParam(format!("invalid span pruning config: {only}"))
+            })?,
+        };
+        Ok(Some(Self { group_by, min_spans: usize::try_from(min_spans).unwrap_or(usize::MAX), parents }))
     }
 
     /// Puts summaries in the place of groups; what to tell the client, if there is anything.
@@ -136,11 +139,30 @@ impl Pruning {
     }
 }
 
-/// `*` stands for anything, `?` for a character.
+/// `*` is any text, `?` any character, `[a-c]` and `[!a-c]` one of some characters, `\` takes the next one as it is.
 fn glob(glob: &str) -> Result<Regex, BadParam> {
-    let pattern = regex::escape(glob).replace("\\*", ".*").replace("\\?", ".");
-    Regex::new(&format!("^(?s:{pattern})$"))
-        .map_err(|error| BadParam(format!("invalid span pruning config: group_by_attributes {glob:?}: {error}")))
+    let invalid = |why: &str| {
+        BadParam(format!("invalid span pruning config: invalid glob in span_pruning_group_by {glob:?}: {why}"))
+    };
+    let mut pattern = String::new();
+    let mut chars = glob.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' => pattern.push_str(".*"),
+            '?' => pattern.push('.'),
+            '[' => {
+                let (class, rest) = chars.as_str().split_once(']').ok_or_else(|| invalid("a [ without its ]"))?;
+                chars = rest.chars();
+                let (not, class) = class.strip_prefix('!').map_or(("", class), |class| ("^", class));
+                // All but the dash stands for itself.
+                let class = regex::escape(class).replace("\\-", "-");
+                pattern.extend(["[", not, &class, "]"]);
+            }
+            '\\' => pattern.push_str(&regex::escape(&chars.next().unwrap_or('\\').to_string())),
+            other => pattern.push_str(&regex::escape(&other.to_string())),
+        }
+    }
+    Regex::new(&format!("^(?s:{pattern})$")).map_err(|error| invalid(&error.to_string()))
 }
 
 /// Durations of the spans behind a summary.
@@ -386,5 +408,19 @@ mod tests {
             error("span_pruning=1&span_pruning_min_spans=1"),
             "invalid span pruning config: min_spans_to_aggregate must be at least 2"
         );
+    }
+
+    #[test]
+    fn globs_know_stars_marks_classes_and_escapes_and_what_is_none_is_told() {
+        let matches = |pattern: &str, text: &str| glob(pattern).unwrap().is_match(text);
+        assert!(matches("db.*", "db.table") && !matches("db.*", "dbx") && matches("a?c", "abc"));
+        assert!(matches("[a-c]x", "bx") && !matches("[!a-c]x", "bx") && matches("[!a-c]x", "zx"));
+        assert!(matches(r"a\*", "a*") && !matches(r"a\*", "ab") && matches("{a}", "{a}"));
+        for wrong in ["[", "a[b", "[]"] {
+            assert!(glob(wrong).unwrap_err().0.starts_with("invalid span pruning config: "), "{wrong}");
+        }
+        let of = |text: &str| Pruning::of(&on(), &Params::parse(&format!("span_pruning=1&{text}")));
+        assert_eq!(of("span_pruning_max_parent_depth=-1").unwrap().unwrap().parents, u32::MAX);
+        assert!(of("span_pruning_max_parent_depth=-2").unwrap_err().0.contains("-1 (unlimited)"));
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     BlockMeta, BlockSpec, BlockWriter, BloomFilter, DedicatedColumns, MemoryBlock, OpenBlock, RowGroupIndex,
     TenantIndex, find_trace,
-    read::{delta, error::Error, rle},
+    read::{delta, error::Error, levels::Levels, rle},
     rows,
 };
 
@@ -96,7 +96,7 @@ fn walk(leaf: LeafShape, codec: Codec, data: &Bytes) -> Result<String, Error> {
             like.push('d');
         } else if header.is_data() {
             let page = header.decode_data(leaf, codec, &body, || Ok(dictionary.clone()))?;
-            let present = page.def.iter().filter(|def| **def == leaf.max_def).count();
+            let present = page.def.iter(0..page.len).filter(|def| *def == leaf.max_def).count();
             assert_eq!(page.values.len(), if leaf.max_def == 0 { page.len } else { present });
             assert!(page.def.len() == page.len || leaf.max_def == 0);
             assert!(page.rep.len() == page.len || leaf.max_rep == 0);
@@ -156,23 +156,26 @@ fn any_run_length_data_is_refused_or_gives_what_was_asked_for() {
             like.push(name);
             like.push_str(&error.map_or_else(|| "ok".to_owned(), |error| error.to_string()));
         };
-        match rle::levels(data, *max, count) {
+        let bytes = Bytes::copy_from_slice(data);
+        match Levels::decode(&bytes, *max, count, low & 1 == 0) {
             Ok(levels) => {
-                assert!(levels.len() == count && levels.iter().all(|level| level <= max));
-                let wide: Vec<u32> = levels.iter().map(|level| u32::from(*level)).collect();
-                let again = rle::levels(&as_runs(&wide, rle::level_width(*max)), *max, count);
+                let wide: Vec<u32> = levels.iter(0..count).map(u32::from).collect();
+                assert!(levels.len() == count && wide.len() == count);
+                assert!(wide.iter().all(|level| *level <= u32::from(*max)));
+                assert_eq!(levels.count_at_least(1), wide.iter().filter(|level| **level > 0).count());
+                let again = Levels::decode(&as_runs(&wide, rle::level_width(*max)).into(), *max, count, true);
                 assert_eq!(again.ok(), Some(levels));
                 note('l', None);
             }
             Err(error) => note('l', Some(error)),
         }
-        match rle::ids(data, usize::from(*max) + 1, count) {
+        match rle::ids(&bytes, usize::from(*max) + 1, count) {
             Ok(ids) => {
                 assert!(ids.len() == count && ids.iter().all(|id| (0..=i64::from(*max)).contains(&id)));
                 if let Some(&width) = data.first().filter(|_| count > 0) {
                     let wide: Vec<u32> = (0..count).filter_map(|index| ids.id(index)).collect();
                     let again = [&[width], &as_runs(&wide, width)[..]].concat();
-                    assert_eq!(rle::ids(&again, usize::from(*max) + 1, count).ok(), Some(ids));
+                    assert_eq!(rle::ids(&again.into(), usize::from(*max) + 1, count).ok(), Some(ids));
                 }
                 note('i', None);
             }
@@ -182,11 +185,11 @@ fn any_run_length_data_is_refused_or_gives_what_was_asked_for() {
             Ok(booleans) => assert_eq!(booleans.len(), count),
             Err(error) => note('b', Some(error)),
         }
-        match delta::integers(data, count) {
-            Ok((ints, rest)) => assert!(ints.len() == count && rest.len() <= data.len()),
+        let mut ints = vec![7];
+        match delta::integers(data, count, &mut ints) {
+            Ok(rest) => assert!(ints.len() == count && rest.len() <= data.len()),
             Err(error) => note('d', Some(error)),
         }
-        let bytes = Bytes::copy_from_slice(data);
         match delta::byte_arrays(&bytes, count) {
             Ok(values) => {
                 assert_eq!(values.len(), count);

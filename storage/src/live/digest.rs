@@ -1,0 +1,226 @@
+//! What attributes and texts stand in a group of traces, in a few bits each: whether one may be there is told without a look at
+//! the traces.
+//!
+//! A filter as Bloom's, in blocks of 256 bits, of which one entry sets eight. It may say yes to what is not there, once in some
+//! hundred questions, and never says no to what is.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, Hasher};
+
+use foldhash::quality::FixedState;
+use vivace_protocol::wire::WireError;
+use vivace_traceql::{Intrinsic, Scope, Value};
+
+use super::{
+    LiveTrace, any,
+    shape::{self, Visitor},
+};
+use crate::read::cells::Cell;
+
+/// Bits for each entry.
+const ENTRY_BITS: usize = 12;
+/// A digest takes no more than this part of what it is of, however many entries there are.
+const LEAST_SHARE: u64 = 64;
+/// Entries that are known to be there already: most repeat on every span.
+const RECENT: usize = 4096;
+/// One odd factor for each word of a block.
+const FACTORS: [u32; 8] =
+    [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1, 0x2c1b_3c6d, 0x297a_2d39, 0xd35a_2d97];
+
+type Block = [u32; 8];
+
+/// What is looked for: an attribute of some name, with a value or with any, or a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark(u64);
+
+impl Mark {
+    fn of(kind: u8, name: &[u8]) -> Hashing {
+        let mut hasher = FixedState::with_seed(0).build_hasher();
+        hasher.write_u8(kind);
+        hasher.write(name);
+        Hashing(hasher)
+    }
+
+    /// Some attribute of this name, in whatever scope.
+    pub(super) fn of_name(name: &[u8]) -> Self {
+        Self::of(0, name).finish()
+    }
+
+    /// An attribute of this name and value, or with the value among its items. None for values of which none is kept.
+    pub(super) fn of_attribute(name: &[u8], value: &Value) -> Option<Self> {
+        let mut hashing = Self::of(0, name);
+        match value {
+            Value::Str(text) => hashing.text(text.as_bytes()),
+            Value::Int(value) => hashing.int(*value),
+            Value::Bool(value) => hashing.bool(*value),
+            _ => return None,
+        }
+        Some(hashing.finish())
+    }
+
+    /// A name, a status message, a version.
+    pub(super) fn of_text(field: Intrinsic, text: &[u8]) -> Self {
+        let mut hashing = Self::of(1, field.to_string().as_bytes());
+        hashing.text(text);
+        hashing.finish()
+    }
+
+    /// Which block of so many, and one bit in each of its words.
+    fn place(self, blocks: usize) -> (usize, Block) {
+        let [a, b, c, d, e, f, g, h] = self.0.to_le_bytes();
+        let (low, high) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+        let block = usize::try_from((u64::from(high) * blocks as u64) >> 32).unwrap_or(0);
+        (block, FACTORS.map(|factor| 1 << (low.wrapping_mul(factor) >> 27)))
+    }
+}
+
+/// A mark under construction.
+struct Hashing(<FixedState as BuildHasher>::Hasher);
+
+impl Hashing {
+    fn text(&mut self, text: &[u8]) {
+        self.0.write_u8(1);
+        self.0.write(text);
+    }
+
+    fn int(&mut self, value: i64) {
+        self.0.write_u8(2);
+        self.0.write_i64(value);
+    }
+
+    fn bool(&mut self, value: bool) {
+        self.0.write_u8(3 + u8::from(value));
+    }
+
+    fn finish(&self) -> Mark {
+        Mark(self.0.finish())
+    }
+}
+
+/// Of some traces.
+#[derive(Debug)]
+pub(super) struct Digest(Box<[Block]>);
+
+impl Digest {
+    /// Walks the traces, which take `bytes`. An error where they are damaged.
+    pub(super) fn of<'a>(traces: impl Iterator<Item = &'a LiveTrace>, bytes: u64) -> Result<Self, WireError> {
+        let mut gathering = Gathering {
+            marks: HashSet::default(),
+            recent: vec![Mark(0); RECENT].into(),
+            texts: TEXTS.map(|field| (field, Mark::of(1, field.to_string().as_bytes()).0)),
+        };
+        for part in traces.flat_map(LiveTrace::parts) {
+            shape::visit(part, &mut gathering)?;
+        }
+        let size = size_of::<Block>();
+        let most = usize::try_from(bytes / LEAST_SHARE).unwrap_or(usize::MAX) / size;
+        let wanted = (gathering.marks.len() * ENTRY_BITS).div_ceil(size * 8);
+        let mut blocks: Box<[Block]> = vec![[0; 8]; wanted.min(most).max(1)].into();
+        for mark in gathering.marks {
+            let (block, bits) = Mark(mark).place(blocks.len());
+            blocks[block].iter_mut().zip(bits).for_each(|(word, bit)| *word |= bit);
+        }
+        Ok(Self(blocks))
+    }
+
+    /// Whether it may be there; false is certain.
+    pub(super) fn may_hold(&self, mark: Mark) -> bool {
+        let (block, bits) = mark.place(self.0.len());
+        self.0[block].iter().zip(bits).all(|(word, bit)| word & bit != 0)
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len() * size_of::<Block>()
+    }
+}
+
+const TEXTS: [Intrinsic; 5] = [
+    Intrinsic::Name,
+    Intrinsic::StatusMessage,
+    Intrinsic::EventName,
+    Intrinsic::InstrumentationName,
+    Intrinsic::InstrumentationVersion,
+];
+
+/// What was found so far.
+struct Gathering {
+    marks: HashSet<u64, foldhash::fast::RandomState>,
+    recent: Box<[Mark]>,
+    /// What marks of texts begin with.
+    texts: [(Intrinsic, <FixedState as BuildHasher>::Hasher); TEXTS.len()],
+}
+
+impl Gathering {
+    fn add(&mut self, mark: Mark) {
+        let recent = &mut self.recent[usize::try_from(mark.0 % RECENT as u64).unwrap_or(0)];
+        if *recent != mark {
+            *recent = mark;
+            self.marks.insert(mark.0);
+        }
+    }
+}
+
+impl<'a> Visitor<'a> for Gathering {
+    fn attribute(&mut self, _scope: Scope, name: &'a [u8], value: &'a [u8]) -> Result<(), WireError> {
+        let mut hashing = Mark::of(0, name);
+        self.add(hashing.finish());
+        match any::cell(value)? {
+            Cell::Str(text) => hashing.text(text),
+            Cell::Int(value) => hashing.int(value),
+            Cell::Bool(value) => hashing.bool(value),
+            Cell::List(items) => {
+                items.iter().filter_map(|item| Mark::of_attribute(name, item)).for_each(|mark| self.add(mark));
+                return Ok(());
+            }
+            Cell::Float(_) | Cell::Nil => return Ok(()),
+        }
+        self.add(hashing.finish());
+        Ok(())
+    }
+
+    fn text(&mut self, field: Intrinsic, text: &'a [u8]) {
+        if let Some((_, begun)) = self.texts.iter().find(|(known, _)| *known == field) {
+            let mut hashing = Hashing(begun.clone());
+            hashing.text(text);
+            self.add(hashing.finish());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_in_is_found_and_little_else_is() {
+        let marks = |from: i64| (from..from + 5000).filter_map(|n| Mark::of_attribute(b"k", &Value::Int(n)));
+        let mut blocks: Box<[Block]> = vec![[0; 8]; 5000 * ENTRY_BITS / 256].into();
+        for mark in marks(0) {
+            let (block, bits) = mark.place(blocks.len());
+            blocks[block].iter_mut().zip(bits).for_each(|(word, bit)| *word |= bit);
+        }
+        let digest = Digest(blocks);
+        assert!(marks(0).all(|mark| digest.may_hold(mark)));
+        let wrong = marks(1 << 40).filter(|mark| digest.may_hold(*mark)).count();
+        assert!(wrong < 100, "{wrong} of 5000");
+    }
+
+    #[test]
+    fn values_of_other_types_and_names_are_others() {
+        let of = |name: &str, value: Value| Mark::of_attribute(name.as_bytes(), &value).unwrap();
+        let all = [
+            of("a", Value::str("1")),
+            of("a", Value::Int(1)),
+            of("a", Value::Bool(true)),
+            of("b", Value::str("1")),
+            Mark::of_name(b"a"),
+            Mark::of_text(Intrinsic::Name, b"1"),
+            Mark::of_text(Intrinsic::EventName, b"1"),
+        ];
+        for (at, mark) in all.iter().enumerate() {
+            assert!(!all[..at].contains(mark), "{at}");
+        }
+        assert_eq!(Mark::of_attribute(b"a", &Value::Float(1.0)), None);
+    }
+}

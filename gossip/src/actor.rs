@@ -127,6 +127,7 @@ struct Publish {
 /// The configuration cannot be used; nothing was bound.
 pub fn add(root: &Supervisor, options: Options, placement: Placement) -> Result<Gossip, BadSetting> {
     check(&options.config)?;
+    StreamTls::of(&options.config)?;
     let child = Child::new("membership", Bounds::messages(64)).place(placement);
     let (commands, compare) = (child.mailbox::<Command>(), child.mailbox::<Compare>());
     let control: Control = Arc::new(move |command| {

@@ -381,3 +381,15 @@ fn any_value(value: &Value) -> any_value::Value {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_without_a_value_is_called_nil() {
+        let attribute = key_value(&("by(span.x)".into(), Value::Nil));
+        let text = any_value::Value::StringValue("nil".to_owned());
+        assert_eq!(attribute.value, Some(AnyValue { value: Some(text) }));
+    }
+}

@@ -14,6 +14,7 @@ mod column_rows;
 mod cursor;
 mod delta;
 mod error;
+mod fields;
 mod find;
 mod footer;
 mod lent;

@@ -278,12 +278,13 @@ impl Worker {
             if left.min(cores) < 2 {
                 search.work()?;
                 let batch = search.finish()?;
-                return Ok(Looked::Done(SearchBatch { profile: opened.note(batch.profile), ..batch }));
+                let batch = SearchBatch { profile: opened.note(batch.profile), ..batch };
+                return Ok(Looked::Done(Box::new(batch)));
             }
             Ok(Looked::More(Arc::new(search), left))
         };
         let (search, left) = match self.in_turn(look).await? {
-            Looked::Done(batch) => return Ok(batch),
+            Looked::Done(batch) => return Ok(*batch),
             Looked::More(search, left) => (search, left),
         };
         let busy = Arc::new(AtomicUsize::new(left.min(cores)));
@@ -406,7 +407,7 @@ fn own<T>(result: Result<T, Status>) -> Result<Result<T, Status>, Status> {
 
 /// What a first look at a block came to.
 enum Looked {
-    Done(SearchBatch),
+    Done(Box<SearchBatch>),
     /// How many row groups are left to look at.
     More(Arc<BlockSearch>, usize),
 }

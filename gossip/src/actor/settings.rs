@@ -37,10 +37,11 @@ impl From<BadKey> for BadSetting {
     }
 }
 
-/// Finds what cannot be used before anything is bound; what depends on the host's addresses is found when they are looked at.
+/// Finds what cannot be used on any host. What depends on one, its addresses and files, is found when they are looked at: a
+/// configuration may be checked elsewhere.
 ///
 /// # Errors
-/// The first setting of `memberlist` that cannot be used on any host.
+/// The first setting of `memberlist` that cannot be used.
 pub fn check(config: &Config) -> Result<(), BadSetting> {
     Discovery::new(&config.join_members.0).map_err(BadSetting::Join)?;
     match Binds::of(config)?.endpoints(config, config.bind_port, &[]) {
@@ -48,7 +49,7 @@ pub fn check(config: &Config) -> Result<(), BadSetting> {
         Err(bad) => return Err(bad.into()),
     }
     keys(config)?;
-    StreamTls::of(config)?;
+    StreamTls::settings(config)?;
     Ok(())
 }
 

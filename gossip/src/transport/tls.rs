@@ -21,11 +21,21 @@ pub(crate) struct StreamTls {
 }
 
 impl StreamTls {
-    /// Reads what `memberlist.tls_*` says; none if TLS is off.
+    /// Reads what `memberlist.tls_*` says and the files that it names; none if TLS is off.
     ///
     /// # Errors
     /// A key is missing, or what it names cannot be used.
     pub(crate) fn of(config: &Config) -> Result<Option<Self>, TlsError> {
+        let Some((listener, client)) = Self::settings(config)? else { return Ok(None) };
+        let listener = Tls::open(listener)?;
+        Ok(Some(Self { listener, dialler: ClientTls::open("memberlist", &client)? }))
+    }
+
+    /// What `memberlist.tls_*` says of both sides, without a look at files.
+    ///
+    /// # Errors
+    /// A key is missing, or says what cannot be.
+    pub(crate) fn settings(config: &Config) -> Result<Option<(TlsSettings, TlsClientConfig)>, TlsError> {
         if !config.tls_enabled {
             return Ok(None);
         }
@@ -37,7 +47,7 @@ impl StreamTls {
         let choices = Choices::default()
             .oldest("memberlist.tls_min_version", &config.tls_min_version)?
             .suites("memberlist.tls_cipher_suites", config.tls_cipher_suites.iter().map(String::as_str))?;
-        let listener = Tls::open(TlsSettings {
+        let listener = TlsSettings {
             key: "memberlist".to_owned(),
             chain: file("tls_cert_path", &config.tls_cert_path)?,
             private_key: file("tls_key_path", &config.tls_key_path)?,
@@ -45,7 +55,7 @@ impl StreamTls {
             client_ca: None,
             choices,
             reload: Some(std::time::Duration::from_secs(10)),
-        })?;
+        };
         let client = TlsClientConfig {
             tls_cert_path: config.tls_cert_path.clone(),
             tls_key_path: config.tls_key_path.clone(),
@@ -55,7 +65,7 @@ impl StreamTls {
             tls_cipher_suites: config.tls_cipher_suites.clone(),
             tls_min_version: config.tls_min_version.clone(),
         };
-        Ok(Some(Self { listener, dialler: ClientTls::open("memberlist", &client)? }))
+        Ok(Some((listener, client)))
     }
 
     /// The listener's side, whose files are to be followed.

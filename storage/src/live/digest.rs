@@ -4,7 +4,6 @@
 //! A filter as Bloom's, in blocks of 256 bits, of which one entry sets eight. It may say yes to what is not there, once in some
 //! hundred questions, and never says no to what is.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
@@ -21,8 +20,6 @@ use crate::read::cells::Cell;
 const ENTRY_BITS: usize = 12;
 /// A digest takes no more than this part of what it is of, however many entries there are.
 const LEAST_SHARE: u64 = 64;
-/// Entries that are known to be there already: most repeat on every span.
-const RECENT: usize = 4096;
 /// One odd factor for each word of a block.
 const FACTORS: [u32; 8] =
     [0x9e37_79b1, 0x85eb_ca77, 0xc2b2_ae3d, 0x27d4_eb2f, 0x1656_67b1, 0x2c1b_3c6d, 0x297a_2d39, 0xd35a_2d97];
@@ -104,23 +101,40 @@ pub(super) struct Digest(Box<[Block]>);
 impl Digest {
     /// Walks the traces, which take `bytes`. An error where they are damaged.
     pub(super) fn of<'a>(traces: impl Iterator<Item = &'a LiveTrace>, bytes: u64) -> Result<Self, WireError> {
-        let mut gathering = Gathering {
-            marks: HashSet::default(),
-            recent: vec![Mark(0); RECENT].into(),
-            texts: TEXTS.map(|field| (field, Mark::of(1, field.to_string().as_bytes()).0)),
-        };
+        let texts = TEXTS.map(|field| (field, Mark::of(1, field.to_string().as_bytes()).0));
+        let mut gathering = Gathering { digest: Self::within(bytes / LEAST_SHARE), entries: 0, texts };
         for part in traces.flat_map(LiveTrace::parts) {
             shape::visit(part, &mut gathering)?;
         }
-        let size = size_of::<Block>();
-        let most = usize::try_from(bytes / LEAST_SHARE).unwrap_or(usize::MAX) / size;
-        let wanted = (gathering.marks.len() * ENTRY_BITS).div_ceil(size * 8);
-        let mut blocks: Box<[Block]> = vec![[0; 8]; wanted.min(most).max(1)].into();
-        for mark in gathering.marks {
-            let (block, bits) = Mark(mark).place(blocks.len());
-            blocks[block].iter_mut().zip(bits).for_each(|(word, bit)| *word |= bit);
+        Ok(gathering.digest.fit(gathering.entries))
+    }
+
+    /// An empty one, as large as it may become.
+    fn within(bytes: u64) -> Self {
+        let blocks = usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<Block>();
+        // A power of two, so that it can be halved again and again.
+        Self(vec![[0; 8]; ((blocks + 1).next_power_of_two() / 2).max(1)].into())
+    }
+
+    /// True if it was not there before, or seemed to be.
+    fn insert(&mut self, mark: Mark) -> bool {
+        let (block, bits) = mark.place(self.0.len());
+        let mut new = 0;
+        for (word, bit) in self.0[block].iter_mut().zip(bits) {
+            new |= bit & !*word;
+            *word |= bit;
         }
-        Ok(Self(blocks))
+        new != 0
+    }
+
+    /// Made as small as so many entries allow: of neighbouring blocks one.
+    fn fit(mut self, entries: usize) -> Self {
+        while self.0.len() > 1 && entries * ENTRY_BITS <= self.0.len() / 2 * size_of::<Block>() * 8 {
+            let joined =
+                |pair: &[Block]| std::array::from_fn(|word| pair.iter().fold(0, |all, block| all | block[word]));
+            self = Self(self.0.chunks(2).map(joined).collect());
+        }
+        self
     }
 
     /// Whether it may be there; false is certain.
@@ -145,19 +159,15 @@ const TEXTS: [Intrinsic; 5] = [
 
 /// What was found so far.
 struct Gathering {
-    marks: HashSet<u64, foldhash::fast::RandomState>,
-    recent: Box<[Mark]>,
+    digest: Digest,
+    entries: usize,
     /// What marks of texts begin with.
     texts: [(Intrinsic, <FixedState as BuildHasher>::Hasher); TEXTS.len()],
 }
 
 impl Gathering {
     fn add(&mut self, mark: Mark) {
-        let recent = &mut self.recent[usize::try_from(mark.0 % RECENT as u64).unwrap_or(0)];
-        if *recent != mark {
-            *recent = mark;
-            self.marks.insert(mark.0);
-        }
+        self.entries += usize::from(self.digest.insert(mark));
     }
 }
 
@@ -193,14 +203,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn it_is_never_larger_than_its_part_of_the_traces() {
+        for (bytes, most) in [(0, 32), (31, 32), (64, 64), (95, 64), (1 << 20, 1 << 20)] {
+            assert_eq!(Digest::within(bytes).bytes(), most, "{bytes}");
+        }
+    }
+
+    #[test]
     fn what_was_put_in_is_found_and_little_else_is() {
         let marks = |from: i64| (from..from + 5000).filter_map(|n| Mark::of_attribute(b"k", &Value::Int(n)));
-        let mut blocks: Box<[Block]> = vec![[0; 8]; 5000 * ENTRY_BITS / 256].into();
-        for mark in marks(0) {
-            let (block, bits) = mark.place(blocks.len());
-            blocks[block].iter_mut().zip(bits).for_each(|(word, bit)| *word |= bit);
-        }
-        let digest = Digest(blocks);
+        let mut digest = Digest::within(1 << 20);
+        let entries = marks(0).chain(marks(0)).filter(|mark| digest.insert(*mark)).count();
+        assert!((4900..=5000).contains(&entries), "{entries}");
+        let digest = digest.fit(entries);
+        assert!((5000 * ENTRY_BITS..5000 * ENTRY_BITS * 2).contains(&(digest.bytes() * 8)), "{}", digest.bytes());
         assert!(marks(0).all(|mark| digest.may_hold(mark)));
         let wrong = marks(1 << 40).filter(|mark| digest.may_hold(*mark)).count();
         assert!(wrong < 100, "{wrong} of 5000");

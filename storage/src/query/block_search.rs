@@ -171,6 +171,9 @@ impl BlockSearch {
     }
 
     fn work_on(&self) -> Result<(), SearchError> {
+        if self.left() == 0 {
+            return Ok(());
+        }
         let (mut cursor, mut took, mut evaluator) = (self.cursor(), Took::default(), self.plan.evaluator());
         while let Some(turn) = self.claim() {
             let left = match turn {
@@ -251,7 +254,6 @@ impl BlockSearch {
     }
 
     fn second_pass(&self) -> Result<Merger, SearchError> {
-        let (mut cursor, mut took) = (self.cursor(), Took::default());
         let (newest, done) = {
             let mut state = self.state.lock();
             let none = Newest::new(0, self.share.budget());
@@ -264,8 +266,12 @@ impl BlockSearch {
             }
             (std::mem::replace(&mut state.newest, none), std::mem::take(&mut state.done))
         };
-        let mut found = newest.into_groups();
         let mut merger = Merger::new(self.limit, true).within(self.share.budget());
+        if done.is_empty() {
+            return Ok(merger);
+        }
+        let mut found = newest.into_groups();
+        let (mut cursor, mut took) = (self.cursor(), Took::default());
         for (number, left) in done {
             cursor.take_up(left)?;
             if let Some(traces) = found.remove(&number) {

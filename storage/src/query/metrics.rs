@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tonic::Status;
-use vivace_protocol::otlp::common::{AnyValue, KeyValue, any_value::Value as Any};
+use vivace_protocol::otlp::common::{AnyValue, KeyValue};
 use vivace_protocol::tempopb::{
     self, InstantSeries, PartialStatus, QueryInstantResponse, QueryRangeResponse, Sample, SearchMetrics, TimeSeries,
 };

@@ -93,7 +93,7 @@ pub(crate) fn integers<'a>(mut buf: &'a [u8], count: usize, out: &mut Vec<i64>) 
             out.resize(from + wanted, value);
             let mut slots = out[from..].iter_mut();
             let mut add = |delta: u64| {
-                value = value.wrapping_add(min_delta).wrapping_add(delta.cast_signed());
+                value = value.wrapping_add(min_delta.wrapping_add(delta.cast_signed()));
                 slots.next().into_iter().for_each(|slot| *slot = value);
             };
             match width {

@@ -18,6 +18,8 @@ enum Stored {
     Bytes(Vec<u8>),
     Shorts(Vec<u16>),
     Words(Vec<u32>),
+    /// The lower 32 bits and the 16 above: starts of traces within some hours.
+    Split(Vec<u32>, Vec<u16>),
     Wide(Vec<i64>),
     Bits(Bits),
 }
@@ -50,7 +52,7 @@ impl Packed {
         match &self.stored {
             Stored::Bytes(values) => values.len(),
             Stored::Shorts(values) => values.len(),
-            Stored::Words(values) => values.len(),
+            Stored::Words(values) | Stored::Split(values, _) => values.len(),
             Stored::Wide(values) => values.len(),
             Stored::Bits(values) => values.len(),
         }
@@ -62,6 +64,7 @@ impl Packed {
             Stored::Bytes(values) => values.len(),
             Stored::Shorts(values) => values.len() * 2,
             Stored::Words(values) => values.len() * 4,
+            Stored::Split(values, _) => values.len() * 6,
             Stored::Wide(values) => values.len() * 8,
             Stored::Bits(values) => values.memory(),
         }
@@ -73,6 +76,7 @@ impl Packed {
             Stored::Bytes(values) => i64::from(*values.get(index)?),
             Stored::Shorts(values) => i64::from(*values.get(index)?),
             Stored::Words(values) => i64::from(*values.get(index)?),
+            Stored::Split(low, high) => joined(*low.get(index)?, *high.get(index)?),
             Stored::Wide(values) => *values.get(index)?,
             Stored::Bits(values) => i64::from(values.get(index)?),
         };
@@ -97,6 +101,10 @@ impl Packed {
             Stored::Bytes(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
             Stored::Shorts(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
             Stored::Words(values) => out.extend(values[range].iter().map(|value| base + i64::from(*value))),
+            Stored::Split(low, high) => {
+                let halves = low[range.clone()].iter().zip(&high[range]);
+                out.extend(halves.map(|(low, high)| base.wrapping_add(joined(*low, *high))));
+            }
             Stored::Wide(values) => out.extend(values[range].iter().map(|value| base.wrapping_add(*value))),
             Stored::Bits(values) => values.extend(range, out, |value| base + i64::from(value)),
         }
@@ -112,6 +120,10 @@ impl Packed {
             Stored::Bytes(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
             Stored::Shorts(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
             Stored::Words(values) => out.extend(values[range].iter().map(|value| id(i64::from(*value)))),
+            Stored::Split(low, high) => {
+                let halves = low[range.clone()].iter().zip(&high[range]);
+                out.extend(halves.map(|(low, high)| id(joined(*low, *high))));
+            }
             Stored::Wide(values) => out.extend(values[range].iter().map(|value| id(*value))),
             Stored::Bits(values) => values.extend(range, out, |value| id(i64::from(value))),
         }
@@ -125,6 +137,10 @@ impl Packed {
             Stored::Bytes(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
             Stored::Shorts(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
             Stored::Words(values) => Bitmap::from_slice(&values[range], |value| passes(base + i64::from(*value))),
+            Stored::Split(low, high) => {
+                let (low, high) = (&low[range.clone()], &high[range]);
+                Bitmap::from_fn(low.len(), |at| passes(base.wrapping_add(joined(low[at], high[at]))))
+            }
             Stored::Wide(values) => Bitmap::from_slice(&values[range], |value| passes(base.wrapping_add(*value))),
             Stored::Bits(values) => values.test(range, |value| passes(base + i64::from(value))),
         }
@@ -147,12 +163,17 @@ impl Packed {
     pub(crate) fn pack(self) -> Self {
         let base = self.base;
         let packed = match &self.stored {
-            Stored::Bytes(_) | Stored::Shorts(_) | Stored::Bits(_) => None,
+            Stored::Bytes(_) | Stored::Shorts(_) | Stored::Split(..) | Stored::Bits(_) => None,
             Stored::Words(values) => narrow(values, |value| base.wrapping_add(i64::from(value))),
             Stored::Wide(values) => narrow(values, |value| base.wrapping_add(value)),
         };
         packed.unwrap_or(self)
     }
+}
+
+#[inline]
+fn joined(low: u32, high: u16) -> i64 {
+    i64::from(high) << 32 | i64::from(low)
 }
 
 /// Values in as few bytes each as their range needs, none when that is eight.
@@ -170,6 +191,9 @@ fn narrow<T: Copy>(values: &[T], of: impl Fn(T) -> i64) -> Option<Packed> {
         Stored::Shorts(offsets.map(|[a, b, ..]| u16::from_le_bytes([a, b])).collect())
     } else if spread <= i64::from(u32::MAX) {
         Stored::Words(offsets.map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d])).collect())
+    } else if spread < 1 << 48 {
+        let high = offsets.clone().map(|[_, _, _, _, a, b, ..]| u16::from_le_bytes([a, b])).collect();
+        Stored::Split(offsets.map(|[a, b, c, d, ..]| u32::from_le_bytes([a, b, c, d])).collect(), high)
     } else {
         return None;
     };
@@ -186,7 +210,7 @@ mod tests {
         #[test]
         fn packed_values_are_the_same_values(
             low in prop_oneof![Just(0), Just(i64::MIN), Just(-3), Just(i64::MAX - 300)],
-            spread in prop_oneof![Just(1u64), Just(200), Just(60_000), Just(u64::from(u32::MAX)), Just(u64::MAX)],
+            spread in prop_oneof![Just(1u64), Just(200), Just(60_000), Just(u64::from(u32::MAX)), Just(1 << 40), Just(1 << 48), Just(u64::MAX)],
             parts in prop::collection::vec(any::<u64>(), 0..50),
             start in 0usize..60,
             len in 0usize..60,

@@ -39,6 +39,9 @@ mod field {
     pub(super) const SPAN: u8 = 2;
 }
 
+/// Traces below are copied out of a buffer that is used again; with a larger one goes the buffer, so that it is in memory once.
+const LARGE: usize = 1 << 20;
+
 /// Reads the rows of one row group in order.
 pub(crate) struct RecordReader<'a> {
     block: &'a OpenBlock,
@@ -135,6 +138,9 @@ impl<'a> RecordReader<'a> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         self.resources(id, &mut out)?;
+        if out.len() >= LARGE {
+            return Ok(Some((id, out.into())));
+        }
         let trace = Bytes::copy_from_slice(&out);
         self.out = out;
         Ok(Some((id, trace)))

@@ -84,12 +84,26 @@ fn malformed(why: &'static str) -> Error {
     Error::malformed("run-length data", why)
 }
 
+/// How many values of `width` bits, 1 to 57, are whole in a word of which up to seven bits lie before the first.
+#[inline]
+pub(crate) fn whole_in_word(width: u8) -> usize {
+    // A look is quicker than a division, for those who want few values.
+    const COUNTS: [u8; 58] = {
+        let mut counts = [57; 58];
+        let mut width = 1;
+        while width < 58 {
+            counts[width as usize] = 57 / width;
+            width += 1;
+        }
+        counts
+    };
+    usize::from(COUNTS[usize::from(width)])
+}
+
 /// Calls `each` with the `count` values of `width` bits, 1 to 57, that stand in `bytes` one behind the other.
 #[inline]
 pub(crate) fn each_packed(bytes: &[u8], width: u8, count: usize, mut each: impl FnMut(u64)) {
-    let (mask, step) = (low_bits(width), usize::from(width));
-    // Up to seven bits of a word lie before the first value, so this many are whole in it.
-    let in_word = 57 / step;
+    let (mask, step, in_word) = (low_bits(width), usize::from(width), whole_in_word(width));
     let (mut bit, mut left) = (0, count);
     while left > 0 {
         let mut word = word_at(bytes, bit >> 3) >> (bit & 7);

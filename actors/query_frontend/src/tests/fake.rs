@@ -210,9 +210,10 @@ impl Serve<FindTraceRequest> for Fake {
         let mut world = self.0.lock();
         let ids: Vec<String> = world
             .blocks
-            .keys()
-            .filter(|(tenant, id)| *tenant == request.tenant && range.contains(&id.as_u128()))
-            .map(|(_, id)| id.to_string())
+            .iter()
+            .filter(|((tenant, id), _)| *tenant == request.tenant && range.contains(&id.as_u128()))
+            .filter(|(_, source)| source.end * SECOND >= request.start_unix_nano)
+            .map(|((_, id), _)| id.to_string())
             .collect();
         let sources = match request.from() {
             From::Recent => world.sources("find", &request.tenant, &[]),

@@ -155,7 +155,6 @@ async fn one_end_of_a_range_alone_is_no_range() {
     let frontend = frontend(Config::default(), false, world);
     let trace = format!("/api/traces/{}", "06".repeat(16));
     assert_eq!(frontend.get(&format!("{trace}?start={NOW}")).await.status, 200);
-    assert_eq!(frontend.get(&format!("{trace}?end=5")).await.status, 200);
     assert_eq!(frontend.get(&format!("{trace}?start={}&end={NOW}", NOW - 1)).await.status, 404);
     frontend.end().await;
 }

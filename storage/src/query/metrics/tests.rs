@@ -6,6 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use serde_json::Value as Json;
 use vivace_protocol::TraceId;
+use vivace_protocol::otlp::common::any_value::Value as Any;
 
 use super::*;
 use crate::{LiveSource, read, read::tests};

@@ -45,8 +45,9 @@ impl Pool {
     /// All `rows`; reads when they start. With `at_once` the first take is all of them.
     pub(super) fn new(group: &mut Group<'_>, rows: &RowSet, at_once: bool) -> Result<Self> {
         let starts = row_ints(group, group.columns.trace.start, rows)?;
-        let rows = starts.into_iter().map(i64::cast_unsigned).zip(rows.iter()).collect();
-        Ok(Self { rows, size: if at_once { usize::MAX } else { SELECTED_ROWS }, dropped: false })
+        let mut started = Vec::with_capacity(starts.len());
+        started.extend(starts.into_iter().map(i64::cast_unsigned).zip(rows.iter()));
+        Ok(Self { rows: started, size: if at_once { usize::MAX } else { SELECTED_ROWS }, dropped: false })
     }
 
     /// The rows, with their starts, in any order.
@@ -56,8 +57,9 @@ impl Pool {
 
     /// Keeps the rows that start at `from` or later, to be taken at once; the others are given back.
     pub(super) fn split(&mut self, from: u64) -> Self {
-        let (newest, rest) = std::mem::take(&mut self.rows).into_iter().partition(|(start, _)| *start >= from);
-        self.rows = newest;
+        let newest = self.rows.iter().filter(|(start, _)| *start >= from).copied().collect();
+        self.rows.retain(|(start, _)| *start < from);
+        let rest = std::mem::replace(&mut self.rows, newest);
         let size = std::mem::replace(&mut self.size, usize::MAX);
         Self { rows: rest, size: size.saturating_mul(SELECTED_GROWTH), dropped: false }
     }

@@ -1,19 +1,21 @@
 //! Live traces in groups that do not change, so that queries share what was found out about them.
 //!
-//! What is known of a group grows with its use: when its traces are, after the first query; after the second, which attributes stand
-//! in it; and once its traces have been walked so often that encoding them would have cost as much, its columns, as a block in
+//! What is known of a group grows with its use: when its traces are and which attributes stand in it, after the first query; their
+//! names, once somebody has listed them; and once its traces have been walked so often that encoding them would have cost as much, its columns, as a block in
 //! memory. A group that nobody asks costs nothing, one that is asked again and again no more than twice the least.
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::{Bytes, BytesMut};
 use uuid::Uuid;
 use vivace_protocol::TraceId;
+use vivace_traceql::Scope;
 
 use super::{LiveTrace, digest::Digest, trace::Bounds, walk::TraceView};
+use crate::read::cells::lossy;
 use crate::{BlockSpec, BlockWriter, Decoded, DedicatedColumns, MemoryBlock, OpenBlock, ReadError, WriteError};
 
 /// A span costs so many times more to encode than to walk.
@@ -22,8 +24,8 @@ pub(super) const ENCODING_COST: u64 = 8;
 const SEARCHES_FOR_A_WALK: u64 = 4;
 /// Smaller groups are walked as quickly as anything is found out about them.
 const LEAST_PREPARED_BYTES: u64 = 1 << 20;
-/// A group that is asked so often stays for a while.
-const ASKED: u32 = 2;
+/// Names of more attributes are not noted.
+const MOST_NAMES: usize = 4096;
 /// A group is one row group of its block, whatever its size.
 const ROW_GROUP_BYTES: u64 = 512 << 20;
 
@@ -34,13 +36,18 @@ pub struct LiveGroup {
     traces: Box<[Arc<LiveTrace>]>,
     bytes: u64,
     bounds: OnceLock<Box<[Bounds]>>,
-    /// Queries that saw it.
-    asked: AtomicU32,
+    /// A query saw it.
+    asked: AtomicBool,
     /// Bytes that queries have walked.
     walked: AtomicU64,
     digest: Prepared<Digest>,
+    /// The attributes of its spans, once somebody has listed all of them.
+    names: OnceLock<Box<[Name]>>,
     block: Prepared<Arc<OpenBlock>>,
 }
+
+/// An attribute of some scope.
+type Name = (Scope, Box<str>);
 
 /// What somebody makes once.
 #[derive(Debug)]
@@ -81,9 +88,10 @@ impl LiveGroup {
             bytes: traces.iter().map(|trace| trace.bytes()).sum(),
             traces: traces.into(),
             bounds: OnceLock::new(),
-            asked: AtomicU32::new(0),
+            asked: AtomicBool::new(false),
             walked: AtomicU64::new(0),
             digest: Prepared::default(),
+            names: OnceLock::new(),
             block: Prepared::default(),
         }
     }
@@ -133,7 +141,7 @@ impl LiveGroup {
 
     /// A query sees it.
     pub(super) fn asked(&self) {
-        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.asked.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn walked(&self, bytes: u64) {
@@ -158,6 +166,18 @@ impl LiveGroup {
         self.digest.made.get()
     }
 
+    /// The attributes in it, of all its traces, if that is known.
+    pub(super) fn names(&self) -> Option<&[Name]> {
+        self.names.get().map(|names| &**names)
+    }
+
+    /// Notes the attributes in it. Where they are very many, it stays unknown.
+    pub(super) fn note_names<'a>(&self, names: impl ExactSizeIterator<Item = &'a (Scope, &'a [u8])>) {
+        if names.len() <= MOST_NAMES {
+            self.names.get_or_init(|| names.map(|(scope, name)| (*scope, lossy(name).into())).collect());
+        }
+    }
+
     /// Whether its columns are there.
     #[must_use]
     pub fn is_encoded(&self) -> bool {
@@ -176,7 +196,7 @@ impl LiveGroup {
         if self.bytes < LEAST_PREPARED_BYTES {
             return None;
         }
-        if self.asked.load(Ordering::Relaxed) >= ASKED && self.digest.claim() {
+        if self.asked.load(Ordering::Relaxed) && self.digest.claim() {
             return Some(Preparation::Digest);
         }
         let worn = self.walked.load(Ordering::Relaxed) / ENCODING_COST >= self.bytes;

@@ -32,7 +32,7 @@ impl TagSource for LiveSource {
     }
 }
 
-/// Each group by what it has: columns know names and texts without a look at spans.
+/// Each group by what it has: columns know names and texts without a look at spans, and names are noted by who lists them first.
 impl TagSource for LiveShare {
     fn tag_names(&self, scope: Option<Scope>, names: &mut TagNames) -> Result<(), FetchError> {
         for (number, part) in self.scan().view().parts.iter().enumerate() {
@@ -43,8 +43,15 @@ impl TagSource for LiveShare {
                 block.tag_names(scope, names)?;
                 continue;
             }
+            if let Some(known) = part.group.names() {
+                let wanted = known.iter().filter(|(of, _)| scope.is_none_or(|wanted| wanted == *of));
+                wanted.for_each(|(of, name)| names.insert(*of, name));
+                continue;
+            }
             let mut walker = Walker { scope, names, seen: HashSet::new() };
-            for (_, trace) in part.seen() {
+            let mut whole = true;
+            // As columns do, it tells of traces too that are elsewhere by now: what is on their spans is there as well.
+            for trace in part.group.traces() {
                 if self.scan().has_ended() {
                     return Ok(());
                 }
@@ -53,8 +60,12 @@ impl TagSource for LiveShare {
                     shape::visit(slice, &mut walker).map_err(|error| FetchError(Box::new(error)))?;
                 }
                 if walker.names.is_full() {
+                    whole = false;
                     break;
                 }
+            }
+            if whole {
+                part.group.note_names(walker.seen.iter());
             }
         }
         Ok(())
@@ -81,13 +92,13 @@ impl TagSource for LiveShare {
 struct Walker<'n, 'a> {
     scope: Option<Scope>,
     names: &'n mut TagNames,
-    /// Names that were handed on: most repeat on every span.
+    /// Names that were met, in any scope: most repeat on every span.
     seen: HashSet<(Scope, &'a [u8])>,
 }
 
 impl<'a> Visitor<'a> for Walker<'_, 'a> {
     fn attribute(&mut self, scope: Scope, name: &'a [u8], _value: &'a [u8]) -> Result<(), WireError> {
-        if self.scope.is_none_or(|wanted| wanted == scope) && self.seen.insert((scope, name)) {
+        if self.seen.insert((scope, name)) && self.scope.is_none_or(|wanted| wanted == scope) {
             self.names.insert(scope, &lossy(name));
         }
         Ok(())

@@ -7,7 +7,7 @@ use vivace_protocol::{
     tempopb::TraceSearchMetadata,
     vivace::{MetricsJob, SearchJob, TagNamesJob, TagValuesJob},
 };
-use vivace_traceql::Budget;
+use vivace_traceql::{Budget, Scope};
 
 use self::drawn::{AS_THEY_CAME, BASE, MS, Prepared, id, lines, lying, parts, plain, view};
 use super::*;
@@ -289,7 +289,6 @@ fn a_group_is_prepared_by_how_often_it_was_asked_and_walked() {
         .collect();
     let group = LiveGroup::new(large);
     group.walked(group.bytes() * (ENCODING_COST - 1));
-    group.asked();
     assert_eq!(group.claim(), None);
     group.asked();
     assert_eq!((group.claim(), group.claim()), (Some(Preparation::Digest), None));
@@ -322,6 +321,28 @@ fn names_that_nobody_waits_for_are_not_gathered() {
     let mut names = TagNames::new(TagLimits::default());
     scan.share().tag_names(None, &mut names).unwrap();
     assert_eq!(names.into_scopes().len(), 2);
+}
+
+#[test]
+fn names_of_a_group_are_listed_once_whatever_scope_was_asked_for_first() {
+    let view = view(&lines(100), AS_THEY_CAME);
+    let told = |scope| {
+        let mut names = TagNames::new(TagLimits::default());
+        LiveScan::new(view.clone(), &Arc::default()).share().tag_names(scope, &mut names).unwrap();
+        format!("{:?}", names.into_scopes())
+    };
+    let walks = || view.parts.iter().map(|part| part.group.walks()).collect::<Vec<_>>();
+    let spans = told(Some(Scope::Span));
+    let walked = walks();
+    assert!(walked.iter().all(|walks| *walks == 1), "{walked:?}");
+    let fresh = {
+        let view = self::view(&lines(100), AS_THEY_CAME);
+        let mut names = TagNames::new(TagLimits::default());
+        LiveScan::new(view, &Arc::default()).share().tag_names(None, &mut names).unwrap();
+        format!("{:?}", names.into_scopes())
+    };
+    assert_eq!((told(None), told(Some(Scope::Span))), (fresh, spans));
+    assert_eq!(walks(), walked);
 }
 
 #[test]

@@ -81,6 +81,51 @@ impl Connection {
         self.read_answer(method).or_else(|error| written.and(Err(error)))
     }
 
+    /// `GET`, for an answer that is too large to hold: `take` gets its body as it comes, the answer has none.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn get_in_pieces(
+        &mut self,
+        path: &str,
+        headers: &[(&str, &str)],
+        take: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<Answer> {
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.host);
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        let answer = self.read_head()?;
+        let mut buffer = vec![0; 64 << 10];
+        let mut pass = |stream: &mut BufReader<TcpStream>, mut left: usize| -> io::Result<()> {
+            while left > 0 {
+                let most = left.min(buffer.len());
+                let read = stream.read(&mut buffer[..most])?;
+                if read == 0 {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed by the server"));
+                }
+                take(&buffer[..read]);
+                left -= read;
+            }
+            Ok(())
+        };
+        if answer.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
+            loop {
+                let size = self.chunk_size()?;
+                pass(&mut self.stream, size)?;
+                self.line()?;
+                if size == 0 {
+                    return Ok(answer);
+                }
+            }
+        }
+        let length = answer.header("content-length").and_then(|length| length.parse().ok());
+        pass(&mut self.stream, length.ok_or_else(|| bad("an answer without a length"))?)?;
+        Ok(answer)
+    }
+
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {
@@ -89,8 +134,7 @@ impl Connection {
         Ok(line.trim_end().to_owned())
     }
 
-    fn read_answer(&mut self, method: &str) -> io::Result<Answer> {
-        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+    fn read_head(&mut self) -> io::Result<Answer> {
         let status_line = self.line()?;
         let status = status_line.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(|| bad(&status_line))?;
         let mut headers = Vec::new();
@@ -102,15 +146,24 @@ impl Connection {
             let (name, value) = line.split_once(':').ok_or_else(|| bad(&line))?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        Ok(Answer { status, headers, body: Vec::new() })
+    }
+
+    fn chunk_size(&mut self) -> io::Result<usize> {
+        let size = self.line()?;
+        usize::from_str_radix(size.split(';').next().unwrap_or(""), 16)
+            .map_err(|e| bad(&format!("chunk size {size:?}: {e}")))
+    }
+
+    fn read_answer(&mut self, method: &str) -> io::Result<Answer> {
+        let mut answer = self.read_head()?;
+        let status = answer.status;
         if method == "HEAD" || status == 204 || status == 304 {
             return Ok(answer);
         }
         if answer.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) {
             loop {
-                let size = self.line()?;
-                let size = usize::from_str_radix(size.split(';').next().unwrap_or(""), 16)
-                    .map_err(|e| bad(&format!("chunk size {size:?}: {e}")))?;
+                let size = self.chunk_size()?;
                 let from = answer.body.len();
                 answer.body.resize(from + size, 0);
                 self.stream.read_exact(&mut answer.body[from..])?;
@@ -128,6 +181,10 @@ impl Connection {
         }
         Ok(answer)
     }
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
 /// One request on a connection of its own.

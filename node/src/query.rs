@@ -33,6 +33,8 @@ struct Shown {
     /// What was not read, in words, when something was not.
     missing: Option<String>,
     not_found: bool,
+    /// The flag that asks for what follows, when there is more.
+    more: Option<String>,
 }
 
 /// Why there is no answer: one or two lines for people.
@@ -86,6 +88,9 @@ fn finish(shown: &Shown) -> ExitCode {
     if let Some(missing) = &shown.missing {
         // Before the answer, so that it is seen also where the answer is cut by a pager.
         std::io::stderr().write_all(format!("incomplete: {missing}\n").as_bytes()).ok();
+    }
+    if let Some(more) = &shown.more {
+        std::io::stderr().write_all(format!("there is more: the same with {more}\n").as_bytes()).ok();
     }
     let code = match shown {
         Shown { not_found: true, .. } => 3,

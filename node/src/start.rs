@@ -15,6 +15,8 @@ use crate::{blocks, devbroker, listeners, pages, query, roles};
 
 /// From SIGTERM to the exit, at most.
 const DRAIN: Duration = Duration::from_secs(9);
+/// Whom `health` asks without a URL.
+const READY: &str = "http://localhost:3200/ready";
 /// `-health` waits this long for an answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -40,8 +42,16 @@ pub fn main(arguments: impl IntoIterator<Item = String>) -> ExitCode {
         }
         Action::Health(url) => return health(url),
         Action::Subcommand(name, arguments) if name == "health" => {
-            let url = arguments.first().map_or("http://localhost:3200/ready", String::as_str);
-            return health(url);
+            return match arguments.as_slice() {
+                [] => health(READY),
+                [url] if !url.starts_with('-') => health(url),
+                _ => {
+                    complain(&format!(
+                        "usage: vivace health [URL]; exit code 0 if it answers 200, by default {READY}\n"
+                    ));
+                    ExitCode::from(2)
+                }
+            };
         }
         Action::Subcommand(name, arguments) if name == "query" => return query::main(arguments),
         Action::Subcommand(name, arguments) if name == "devbroker" => return devbroker::main(arguments),

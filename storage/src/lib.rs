@@ -42,9 +42,9 @@ pub use live::{
 };
 pub use meta::{BlockMeta, CompactedBlockMeta, Error as MetaError, Timestamp, Version};
 pub use read::{
-    BlockCursor, BlockObjects, BlockOpener, BlockSource, Decoded, Error as ReadError, FileRanges, LeafCost, LocalBlock,
-    MemoryBlock, OpenBlock, Ranges, Rows, StoredBlock, TraceRow, find_trace, locate_trace, may_contain, read_trace,
-    rows,
+    BlockCursor, BlockObjects, BlockOpener, BlockSource, Decoded, Error as ReadError, FileRanges, FirstStarts,
+    LeafCost, LocalBlock, MemoryBlock, OpenBlock, Ranges, Rows, StoredBlock, TraceRow, find_trace, first_starts,
+    locate_trace, may_contain, read_trace, read_trace_in_pieces, rows,
 };
 pub use schema::{
     AttrLeaves, Columns, DedicatedLeaf, Error as SchemaError, EventColumns, Leaf, LeafType, LinkColumns,

@@ -11,6 +11,8 @@ mod cursor;
 mod digest;
 mod everything;
 mod group;
+mod known;
+mod listing;
 mod positions;
 mod scan;
 mod shape;

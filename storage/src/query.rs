@@ -9,7 +9,9 @@ mod newest;
 mod rehearsal;
 mod share;
 mod sums;
+mod values;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use vivace_protocol::vivace::{SearchBatch, SearchJob, TagNamesJob, TagNamesReply
 use vivace_protocol::{SpanId, TraceId};
 use vivace_traceql::ast::{Body, Stage};
 use vivace_traceql::{
-    self as traceql, Cursor, FetchStats, Field, Intrinsic, Merger, OverBudget, Predicate, Query, Scope, SearchError,
+    self as traceql, FetchStats, Field, Intrinsic, Merger, OverBudget, Predicate, Query, Scope, SearchError,
     SearchPlan, Source, TimeRange, TraceHit, Value, format_duration,
 };
 
@@ -33,7 +35,7 @@ pub use self::metrics::{
 pub use self::rehearsal::{RehearsalError, rehearse};
 pub use self::share::Share;
 pub use self::sums::{TagNamesSum, TagValuesSum};
-use crate::tags::{TagLimits, TagNames, TagSet, TagSource, TagValue, tag_values};
+use crate::tags::{TagLimits, TagNames, TagSet, TagSource, tag_values};
 use crate::{BlockSource, OpenBlock, read};
 pub use vivace_traceql::Budget;
 
@@ -53,12 +55,46 @@ pub fn locate_trace(block: &OpenBlock, id: TraceId) -> Result<Option<read::Trace
     read::locate_trace(block, id).map_err(|error| unavailable(&error))
 }
 
-/// The trace of a row that [`locate_trace`] has found in this block.
+/// Pieces of a row are about this large: a message each, with room for the span that goes beyond.
+const PIECE: usize = vivace_protocol::find_trace::BATCH_BYTES - (256 << 10);
+
+/// The first spans from some time on of a row that [`locate_trace`] has found in this block; see [`read::first_starts`].
 ///
 /// # Errors
 /// UNAVAILABLE when the block cannot be read.
-pub fn read_trace(block: &OpenBlock, row: read::TraceRow) -> Result<Bytes, Status> {
-    read::read_trace(block, row).map_err(|error| unavailable(&error))
+pub fn first_starts(
+    block: &OpenBlock,
+    row: read::TraceRow,
+    from: u64,
+    count: usize,
+) -> Result<Option<read::FirstStarts>, Status> {
+    read::first_starts(block, row, from, count).map_err(|error| unavailable(&error))
+}
+
+/// The spans that start in `starts` of a row that [`locate_trace`] has found in this block, in pieces that are traces: a row can have
+/// tens of megabytes, and what is passed on need not stay.
+///
+/// # Errors
+/// UNAVAILABLE when the block cannot be read.
+pub fn read_trace(block: &OpenBlock, row: read::TraceRow, starts: RangeInclusive<u64>) -> Result<Vec<Bytes>, Status> {
+    read::read_trace_in_pieces(block, row, PIECE, starts).map_err(|error| unavailable(&error))
+}
+
+/// What a block has of a trace, in pieces that are traces; of a page (from when on, how many spans that start later) what the block can
+/// add to it.
+///
+/// # Errors
+/// UNAVAILABLE when the block cannot be read.
+pub fn find_pieces(block: &OpenBlock, id: TraceId, page: Option<(u64, usize)>) -> Result<Vec<Bytes>, Status> {
+    let Some(row) = locate_trace(block, id)? else { return Ok(Vec::new()) };
+    let starts = match page {
+        None => 0..=u64::MAX,
+        Some((from, count)) => match first_starts(block, row, from, count)? {
+            Some(told) => from..=told.last,
+            None => return Ok(Vec::new()),
+        },
+    };
+    read_trace(block, row, starts)
 }
 
 /// An error with its causes on one line: what could not be read, and may be read by a second attempt.
@@ -187,7 +223,7 @@ pub fn tag_values_of(source: &impl TagSource, job: &TagValuesJob) -> Result<TagV
     } else if matches!(field, Field::Intrinsic(Intrinsic::Status | Intrinsic::Kind)) {
         tag_values(source, &field, &Predicate::Always, window, &mut values).map_err(|error| unavailable(&error))?;
     } else {
-        selected_values(source, &field, job, window, &mut values)?;
+        values::selected_values(source, &field, job, window, &mut values)?;
     }
     if values.is_over() {
         return Err(too_many(job.max_bytes));
@@ -198,44 +234,6 @@ pub fn tag_values_of(source: &impl TagSource, job: &TagValuesJob) -> Result<TagV
         .map(|value| TagValueMessage { r#type: value.kind.as_str().to_owned(), value: value.value })
         .collect();
     Ok(TagValuesReply { values, ..TagValuesReply::default() })
-}
-
-/// The values on the spans that a query selects.
-fn selected_values(
-    source: &impl Source,
-    field: &Field,
-    job: &TagValuesJob,
-    window: Option<TimeRange>,
-    values: &mut TagSet<TagValue>,
-) -> Result<(), Status> {
-    let text = format!("{} | select({})", job.query, job.tag);
-    let query = Query::parse(&text).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let plan = SearchPlan::new(&query).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let mut cursor = source.fetch(&plan.spec(window)).map_err(|error| unavailable(&error))?;
-    let mut evaluator = plan.evaluator();
-    let key = field.result_key();
-    while !values.is_full()
-        && let Some(batch) = cursor.next().map_err(|error| unavailable(&error))?
-    {
-        let survivors = evaluator.evaluate(&batch).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let hits = plan.hits(&batch, &survivors, usize::MAX, &mut cursor).map_err(|error| unavailable(&error))?;
-        for hit in hits {
-            let mut insert = |value: &Value| values.insert_value(value);
-            match field {
-                Field::Intrinsic(Intrinsic::RootName) => insert(&Value::str(&hit.root_name)),
-                Field::Intrinsic(Intrinsic::RootServiceName) => insert(&Value::str(&hit.root_service)),
-                _ => {
-                    for span in hit.span_sets.iter().flat_map(|set| &set.spans) {
-                        if matches!(field, Field::Intrinsic(Intrinsic::Name)) {
-                            insert(&Value::str(&span.name));
-                        }
-                        span.attributes.iter().filter(|(name, _)| *name == key).for_each(|(_, value)| insert(value));
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 /// [`tag_values_of`] a block.

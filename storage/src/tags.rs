@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vivace_traceql::{
-    Column, Condition, Cursor, FetchError, FetchSpec, Field, Intrinsic, Level, Predicate, Scope, Source, Test,
-    TimeRange, TraceFields, Value,
+    Column, Condition, Cursor, FetchError, FetchSpec, Field, Intrinsic, Level, Loaded, Predicate, Scope, Source, Test,
+    TimeRange, TraceFields, TraceInfo, Value,
 };
 
 /// When to stop collecting; 0 switches a limit off.
@@ -218,13 +218,7 @@ pub fn tag_values(
                 keywords(values, &words);
                 return Ok(());
             }
-            Intrinsic::Name
-            | Intrinsic::StatusMessage
-            | Intrinsic::RootName
-            | Intrinsic::RootServiceName
-            | Intrinsic::EventName
-            | Intrinsic::InstrumentationName
-            | Intrinsic::InstrumentationVersion => {}
+            _ if has_values(field) => {}
             _ => return Ok(()),
         }
     }
@@ -232,6 +226,23 @@ pub fn tag_values(
         return Ok(());
     }
     fetch_values(source, field, filter, window, values)
+}
+
+/// Whether values of the field are told as they stand on spans: of attributes and texts.
+pub(crate) fn has_values(field: &Field) -> bool {
+    match field {
+        Field::Attribute { .. } => true,
+        Field::Intrinsic(intrinsic) => matches!(
+            intrinsic,
+            Intrinsic::Name
+                | Intrinsic::StatusMessage
+                | Intrinsic::RootName
+                | Intrinsic::RootServiceName
+                | Intrinsic::EventName
+                | Intrinsic::InstrumentationName
+                | Intrinsic::InstrumentationVersion
+        ),
+    }
 }
 
 fn keywords(values: &mut TagSet<TagValue>, words: &[&str]) {
@@ -245,25 +256,47 @@ fn fetch_values(
     window: Option<TimeRange>,
     values: &mut TagSet<TagValue>,
 ) -> Result<(), FetchError> {
+    let spec = FetchSpec { window, ..values_spec(field, filter) };
+    gather_values(&mut source.fetch(&spec)?, field, values)
+}
+
+/// A fetch of what [`gather_values`] takes.
+pub(crate) fn values_spec(field: &Field, filter: &Predicate) -> FetchSpec {
     let of_trace = field.level() == Level::Trace;
     let mut spec = FetchSpec::of(if of_trace { Vec::new() } else { vec![field.clone()] });
-    spec.window = window;
     spec.trace_fields = TraceFields { root: of_trace, ..TraceFields::default() };
     let exists = Predicate::Is(Condition { field: field.clone(), test: Test::Exists });
     spec.spans = if of_trace { filter.clone() } else { Predicate::all([exists, filter.clone()]) };
-    let mut cursor = source.fetch(&spec)?;
+    spec
+}
+
+/// Adds the values of all that a fetch delivers, until a limit is reached.
+pub(crate) fn gather_values(
+    cursor: &mut impl Cursor,
+    field: &Field,
+    values: &mut TagSet<TagValue>,
+) -> Result<(), FetchError> {
     while !values.is_full()
         && let Some(batch) = cursor.next()?
     {
-        if of_trace {
-            for trace in &batch.traces {
-                let service = *field == Field::Intrinsic(Intrinsic::RootServiceName);
-                insert_text(values, if service { &trace.root_service } else { &trace.root_name });
-            }
-        }
-        batch.columns.iter().for_each(|column| insert_column(values, column, field));
+        add(&batch.traces, &batch.columns, field, values);
     }
     Ok(())
+}
+
+/// Adds the values of what a second pass has loaded: of a field of traces their roots, of another a column.
+pub(crate) fn add_loaded(loaded: &Loaded, field: &Field, values: &mut TagSet<TagValue>) {
+    add(&loaded.traces, &loaded.columns, field, values);
+}
+
+fn add(traces: &[TraceInfo], columns: &[Column], field: &Field, values: &mut TagSet<TagValue>) {
+    if field.level() == Level::Trace {
+        for trace in traces {
+            let service = *field == Field::Intrinsic(Intrinsic::RootServiceName);
+            insert_text(values, if service { &trace.root_service } else { &trace.root_name });
+        }
+    }
+    columns.iter().for_each(|column| insert_column(values, column, field));
 }
 
 impl TagSet<TagValue> {

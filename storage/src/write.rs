@@ -25,6 +25,7 @@ mod keys;
 mod nested_set;
 mod node;
 mod page_header;
+mod rare;
 mod row_group;
 mod shredder;
 mod trace;
@@ -123,7 +124,7 @@ pub struct BloomSpec {
 }
 
 impl BlockSpec {
-    /// A fresh block with the usual sizes: row groups of 100 MB, pages of 256 KiB, rows of 64 MiB.
+    /// A fresh block with the usual sizes: row groups of 100 MB, pages of 256 KiB, rows of 32 MiB.
     pub fn new(tenant: impl Into<String>, block_id: Uuid, dedicated: DedicatedColumns) -> Self {
         Self {
             tenant: tenant.into(),
@@ -132,7 +133,8 @@ impl BlockSpec {
             row_group_bytes: 100_000_000,
             page_bytes: 256 * 1024,
             page_entries: 16 * 1024,
-            max_trace_bytes: 64 * 1024 * 1024,
+            // Whoever writes, reads, searches or merges a row has several times this in memory.
+            max_trace_bytes: 32 * 1024 * 1024,
             bloom: BloomSpec { shard_bytes: bloom::SHARD_BYTES, false_positives: bloom::FALSE_POSITIVES },
             time_bounds: None,
             compaction_level: 0,
@@ -194,7 +196,7 @@ impl BlockWriter {
         Ok(Self {
             shredder: Shredder::new(&spec.dedicated),
             group: RowGroup::new(&schema),
-            room: PageRoom::new()?,
+            room: PageRoom::new(spec.page_entries)?,
             footer: Footer::default(),
             trace: Trace::default(),
             ids: Vec::new(),

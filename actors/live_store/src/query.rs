@@ -117,11 +117,18 @@ impl Query {
         let Found { parts, blocks, standing } =
             self.find.ask(Find { tenant, id }, Deadline::after(OWNER_DEADLINE)).await?;
         let (missed, op) = (Missed::default(), "trace_by_id");
+        let page = find_trace::page(&request);
         // The filters of all blocks first, in one go: most hold nothing of the trace.
         let candidates = self.readers.keep(blocks, &missed, move |block| may_contain(block, id)).await?;
         let (metrics, name) = (self.metrics.clone(), request.tenant);
-        let stored = self.readers.one_by_one(candidates, missed.clone(), move |block| engine::find_trace(block, id));
-        let parts = stream::iter([Ok(parts)]).chain(stored.map(|found| found.map(Vec::from_iter)));
+        let stored = self
+            .readers
+            .one_by_one(candidates, missed.clone(), move |block| engine::find_pieces(block, id, page).map(Some));
+        let parts = match page {
+            Some((from, count)) => find_trace::narrowed(parts, from, count),
+            None => parts,
+        };
+        let parts = stream::iter([Ok(parts)]).chain(stored.map(|found| found.map(Option::unwrap_or_default)));
         let batches = parts.flat_map(move |parts| match parts {
             Ok(parts) => {
                 let inspected_bytes = parts.iter().map(|part| part.len() as u64).sum();

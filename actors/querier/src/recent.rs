@@ -103,7 +103,7 @@ impl Recent {
     }
 
     /// # Errors
-    /// What the live-store answers; of a ring, that the query is wrong: all else is in the coverage.
+    /// What the live-store answers; of a ring, that the query is wrong or that owners have no room for it: all else is in the coverage.
     pub(crate) async fn search(&self, job: SearchJob, deadline: Deadline) -> Result<Replies<SearchBatch>, Status> {
         match &self.0 {
             Form::One(one) => one.search.call(job, deadline).await,

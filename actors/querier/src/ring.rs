@@ -7,7 +7,7 @@
 //!
 //! An owner that fails, or says that its answer is not whole, gives the turn to the next; one that is slow gets company after
 //! `querier.partition_ring.hedging_delay`. What no owner of a partition answers is a skipped source with the names of the owners
-//! and their reasons, never an error of the question.
+//! and their reasons; an error of the question only where one of them had no room for it, so that it is worth asking again.
 
 mod answer;
 mod ask;
@@ -118,7 +118,7 @@ impl Ring {
     }
 
     /// # Errors
-    /// The query is wrong, or over its budget.
+    /// The query is wrong, or over its budget; or RESOURCE_EXHAUSTED, where a partition has no owner that has room for it now.
     pub(crate) fn search(
         &self,
         job: &SearchJob,

@@ -6,6 +6,7 @@
 //! On restart: nothing is kept; running jobs end with UNAVAILABLE and are tried again by the query-frontend.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -146,6 +147,7 @@ impl Worker {
         let mut coverage = Coverage { total: u32::try_from(metas.len()).unwrap_or(u32::MAX), ..Coverage::default() };
         let mut profile: Option<Profile> = None;
         let explain = request.explain;
+        let page = find_trace::page(&request);
         let mut located = self.on_blocks(metas, move |block, opened| {
             let mut notes = None;
             if explain {
@@ -153,8 +155,9 @@ impl Worker {
                     !vivace_storage::may_contain(block, id).map_err(|error| Status::unavailable(text(&error)))?;
                 notes = opened.note(Some(Profile { blocks_by_bloom: u64::from(by_bloom), ..Profile::default() }));
             }
-            let row = engine::locate_trace(block, id)?;
-            Ok((row.map(|row| (Arc::clone(block), row)), notes))
+            let Some(row) = engine::locate_trace(block, id)? else { return Ok((None, notes)) };
+            let starts = page.map(|(from, count)| engine::first_starts(block, row, from, count)).transpose()?;
+            Ok((Some((Arc::clone(block), row, starts)), notes))
         });
         let mut rows = Vec::new();
         while let Some(place) = located.next().await {
@@ -171,27 +174,36 @@ impl Worker {
                 Err(skipped) => coverage.skipped.push(skipped),
             }
         }
+        // The row with the most spans close to the page's begin has enough of them; what starts later is on no account on it.
+        let last = rows.iter().filter_map(|(_, _, starts)| (*starts)?).map(|starts| starts.last).min();
+        let starts = page.map_or(0, |(from, _)| from)..=last.unwrap_or(u64::MAX);
+        rows.retain(|(_, _, of_row)| {
+            let wanted = of_row.is_none_or(|of_row| of_row.is_some_and(|of_row| of_row.first <= *starts.end()));
+            coverage.read += u32::from(!wanted);
+            wanted
+        });
         let head = FindTraceBatch { coverage: Some(coverage), profile, ..FindTraceBatch::default() };
         let worker = self.clone();
-        let rows = stream::iter(rows).then(move |(block, row)| worker.clone().row(block, row)).flatten();
+        let read = move |(block, row, _)| worker.clone().row(block, row, starts.clone());
+        let rows = stream::iter(rows).then(read).flatten();
         Ok(stream::iter([Ok(head)]).chain(rows).boxed())
     }
 
-    /// One row as batches, with the coverage of its block.
-    async fn row(self, block: Arc<OpenBlock>, row: TraceRow) -> Replies<FindTraceBatch> {
+    /// The spans of one row that start in `starts` as batches, with the coverage of its block.
+    async fn row(self, block: Arc<OpenBlock>, row: TraceRow, starts: RangeInclusive<u64>) -> Replies<FindTraceBatch> {
         let what = format!("block {}", block.meta().block_id);
         let covered = |coverage| FindTraceBatch { coverage: Some(coverage), ..FindTraceBatch::default() };
-        let trace = match self.in_turn(move || engine::read_trace(&block, row)).await {
+        let trace = match self.in_turn(move || engine::read_trace(&block, row, starts)).await {
             Ok(trace) => trace,
             Err(status) => {
                 let skipped = vec![Skipped { what, reason: status.message().to_owned() }];
                 return stream::iter([Ok(covered(Coverage { skipped, ..Coverage::default() }))]).boxed();
             }
         };
-        let inspected_bytes = trace.len() as u64;
+        let inspected_bytes = trace.iter().map(bytes::Bytes::len).sum::<usize>() as u64;
         let head = FindTraceBatch { inspected_bytes, ..covered(Coverage { read: 1, ..Coverage::default() }) };
         let unreadable = move |error| Status::data_loss(format!("{what}: {error}"));
-        let batches = find_trace::batches(vec![trace]).map(move |batch| batch.map_err(&unreadable));
+        let batches = find_trace::batches(trace).map(move |batch| batch.map_err(&unreadable));
         stream::iter(std::iter::once(Ok(head)).chain(batches)).boxed()
     }
 

@@ -267,8 +267,8 @@ pub fn help() -> String {
     }
     entries.sort();
     let mut out = String::from(
-        "Usage: vivace [flags]\n       vivace check-config [file] [flags]\n       vivace health | listeners | doctor | blocks | \
-         query | devbroker …\n\nFlags, with one dash or two:\n",
+        "Usage: vivace [flags]\n       vivace check-config [file] [flags]\n       vivace health | listeners | blocks | query | \
+         devbroker | version …\n\nFlags, with one dash or two:\n",
     );
     for (flag, meaning) in entries {
         out.push_str(&flag);
@@ -366,5 +366,9 @@ mod tests {
             assert!(help.contains(&format!("  -{flag}")), "{flag}");
         }
         assert!(help.contains("(default 3200)"));
+        for name in SUBCOMMANDS.iter().filter(|name| **name != "doctor") {
+            assert!(help.contains(name), "{name}");
+        }
+        assert!(!help.contains("doctor"), "there is none yet");
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Arguments {
     pub(super) tenant: Option<String>,
     pub(super) times: Times,
     pub(super) limit: Option<u32>,
+    /// Where a trace goes on behind the page before.
+    pub(super) page: Option<String>,
     pub(super) step: Option<String>,
     pub(super) instant: bool,
     pub(super) scope: Option<String>,
@@ -80,7 +82,7 @@ const fn flag(name: &'static str, value: &'static str, commands: &'static str, m
     Flag { name, value, commands, meaning }
 }
 
-const FLAGS: [Flag; 12] = [
+const FLAGS: [Flag; 13] = [
     flag("url", "URL", "", "Where the HTTP API is (default http://localhost:3200)."),
     flag(
         "grpc",
@@ -92,7 +94,13 @@ const FLAGS: [Flag; 12] = [
     flag("start", "TIME", "", "Unix seconds, RFC 3339, now, or now-1h."),
     flag("end", "TIME", "", "As -start; now if left out."),
     flag("since", "DURATION", "", "The time before -end, such as 30m or 1d12h."),
-    flag("limit", "N", "search, tags, values, metrics, explain", "At most so many traces, tags, values or series."),
+    flag(
+        "limit",
+        "N",
+        "trace, search, tags, values, metrics, explain",
+        "At most so many traces, tags, values or series; of a trace the first spans by their start.",
+    ),
+    flag("page", "PLACE", "trace", "The spans behind those shown before, as that answer says."),
     flag(
         "step",
         "DURATION",
@@ -146,6 +154,7 @@ pub(super) fn parse(arguments: &[String]) -> Result<Arguments, ArgumentError> {
         tenant: None,
         times: Times::default(),
         limit: None,
+        page: None,
         step: None,
         instant: false,
         scope: None,
@@ -178,6 +187,7 @@ fn set(parsed: &mut Arguments, flag: &'static str, value: String) -> Result<(), 
             let limit = value.parse().ok().filter(|limit| *limit > 0);
             parsed.limit = Some(limit.ok_or_else(|| wrong("a whole number above 0 is needed"))?);
         }
+        "page" => parsed.page = Some(value),
         "step" => parsed.step = Some(value),
         "instant" => {
             parsed.instant = match value.as_str() {
@@ -292,10 +302,7 @@ mod tests {
             (&["search", "{", "}"], "unexpected argument \"}\" (a query with blanks stands in quotes)"),
             (&["tags", "-colour=red"], "there is no flag -colour"),
             (&["tags", "-step=5s"], "-step means nothing to `query tags`; it belongs to metrics, explain"),
-            (
-                &["trace", "1", "-limit=3"],
-                "-limit means nothing to `query trace`; it belongs to search, tags, values, metrics, explain",
-            ),
+            (&["search", "{ }", "-page=3"], "-page means nothing to `query search`; it belongs to trace"),
             (&["tags", "-limit"], "-limit needs a value"),
             (&["tags", "-limit=0"], "-limit=\"0\": a whole number above 0 is needed"),
             (&["tags", "-output=xml"], "-output=\"xml\": table or json"),

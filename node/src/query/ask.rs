@@ -19,6 +19,8 @@ const PROTOBUF: &str = "application/protobuf";
 /// Names and values.
 type Parameters = Vec<(&'static str, String)>;
 
+/// Spans of a page if nobody says how many.
+const PAGE_SPANS: u32 = 1000;
 /// How often the line about waiting moves.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -40,7 +42,7 @@ pub(super) async fn ask(arguments: &Arguments, now_ns: u64, progress: &mut Progr
         Some(address) => {
             let querier = Querier::connect(address, arguments.tenant.as_deref()).await?;
             let Streamed { json, coverage } = stream(querier, arguments, now_ns, progress).await?;
-            Answer { coverage, body: json.into() }
+            Answer { coverage, next_page: None, body: json.into() }
         }
         None => {
             let (path, parameters) = call(arguments, now_ns)?;
@@ -57,7 +59,7 @@ pub(super) async fn ask(arguments: &Arguments, now_ns: u64, progress: &mut Progr
             Command::Metrics(_) | Command::Trace(_) | Command::Explain(_) => render::range(&body),
         })
     })?;
-    Ok(Shown { text, missing: coverage::missing(answer.coverage.as_deref(), &body), not_found: false })
+    Ok(Shown { text, missing: coverage::missing(answer.coverage.as_deref(), &body), ..Shown::default() })
 }
 
 fn not_the_api() -> Failure {
@@ -110,11 +112,19 @@ fn call(arguments: &Arguments, now_ns: u64) -> Result<(String, Parameters), Fail
         }
         Command::Trace(id) => {
             window(&mut parameters);
+            if arguments.limit.is_some() || arguments.page.is_some() {
+                parameters.push(("page_spans", arguments.limit.unwrap_or(PAGE_SPANS).to_string()));
+            }
+            parameters.extend(arguments.page.clone().map(|page| ("page", page)));
             format!("/api/v2/traces/{id}")
         }
         Command::Explain(target) => {
             let command = if arguments::is_trace_id(target) {
-                Command::Trace(target.clone())
+                // It is the search for the trace that is explained, not a page.
+                let whole = Arguments { command: Command::Trace(target.clone()), limit: None, ..arguments.clone() };
+                let (path, mut parameters) = call(&whole, now_ns)?;
+                parameters.push(("explain", "true".to_owned()));
+                return Ok((path, parameters));
             } else if vivace_traceql::Query::parse(target).is_ok_and(|query| query.is_metrics()) {
                 Command::Metrics(target.clone())
             } else {
@@ -155,7 +165,7 @@ async fn trace(arguments: &Arguments, id: &str, now_ns: u64, progress: &mut Prog
     let (path, parameters) = call(arguments, now_ns)?;
     let accept = if arguments.output == Output::Json { JSON } else { PROTOBUF };
     let Some(answer) = get(arguments, &path, &parameters, accept, progress).await? else {
-        return Ok(Shown { text: format!("there is no trace {id}\n"), missing: None, not_found: true });
+        return Ok(Shown { text: format!("there is no trace {id}\n"), not_found: true, ..Shown::default() });
     };
     let (text, empty, body) = if arguments.output == Output::Json {
         let body = parse(&answer.body)?;
@@ -174,14 +184,14 @@ async fn trace(arguments: &Arguments, id: &str, now_ns: u64, progress: &mut Prog
     // What was not read might have had it: that is an incomplete answer, not the word that there is none.
     let not_found = empty && missing.is_none();
     let text = if not_found && arguments.output == Output::Table { format!("there is no trace {id}\n") } else { text };
-    Ok(Shown { text, missing, not_found })
+    Ok(Shown { text, missing, not_found, more: answer.next_page.map(|next| format!("-page={next}")) })
 }
 
 async fn explain(arguments: &Arguments, target: &str, now_ns: u64, progress: &mut Progress) -> Result<Shown, Failure> {
     let (path, parameters) = call(arguments, now_ns)?;
     let answer = get(arguments, &path, &parameters, JSON, progress).await?;
     let Some(answer) = answer else {
-        return Ok(Shown { text: format!("there is no trace {target}\n"), missing: None, not_found: true });
+        return Ok(Shown { text: format!("there is no trace {target}\n"), not_found: true, ..Shown::default() });
     };
     let body = parse(&answer.body)?;
     let explained = body.get("explain").ok_or_else(|| {
@@ -189,7 +199,7 @@ async fn explain(arguments: &Arguments, target: &str, now_ns: u64, progress: &mu
     })?;
     let json = explained.to_string();
     let text = pick(arguments.output, json.as_bytes(), || Ok(render::explain(explained)))?;
-    Ok(Shown { text, missing: coverage::missing(answer.coverage.as_deref(), &body), not_found: false })
+    Ok(Shown { text, missing: coverage::missing(answer.coverage.as_deref(), &body), ..Shown::default() })
 }
 
 async fn stream(
@@ -267,7 +277,7 @@ mod tests {
 
     #[test]
     fn every_command_becomes_the_call_that_answers_it() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 11] = [
             (&["search", "{ }"], "/api/search?q={ }"),
             (&["search", "{ }", "-since=1m", "-limit=7"], "/api/search?q={ }&start=1699999940&end=1700000001&limit=7"),
             (&["tags", "-scope=span", "-filter={ }"], "/api/v2/search/tags?scope=span&q={ }"),
@@ -279,7 +289,9 @@ mod tests {
             (&["metrics", "{ } | rate()", "-instant"], "/api/metrics/query?q={ } | rate()"),
             (&["trace", "ab", "-start=5", "-end=6"], "/api/v2/traces/ab?start=5&end=6"),
             (&["explain", "{ } | rate()"], "/api/metrics/query_range?q={ } | rate()&explain=true"),
-            (&["explain", "ab"], "/api/v2/traces/ab?explain=true"),
+            (&["trace", "ab", "-limit=9"], "/api/v2/traces/ab?page_spans=9"),
+            (&["trace", "ab", "-page=0f"], "/api/v2/traces/ab?page_spans=1000&page=0f"),
+            (&["explain", "ab", "-limit=9"], "/api/v2/traces/ab?explain=true"),
         ];
         for (words, expected) in cases {
             assert_eq!(url(words), expected, "{words:?}");

@@ -32,6 +32,8 @@ pub(super) struct Server {
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) coverage: Option<String>,
+    /// Where a trace that is asked for in pages goes on.
+    pub(super) next_page: Option<String>,
     pub(super) body: Bytes,
 }
 
@@ -81,13 +83,13 @@ impl Server {
             .map_err(|error| Failure(format!("the request cannot be written: {error} (look at -url and -tenant)")))?;
         let response = sender.send_request(request).await.map_err(failed)?;
         let status = response.status();
-        let coverage = response.headers().get("X-Vivace-Coverage").and_then(|value| value.to_str().ok());
-        let coverage = coverage.map(str::to_owned);
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (coverage, next_page) = (header("X-Vivace-Coverage"), header("X-Vivace-Next-Page"));
         let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
         let body =
             body.map_err(|error| Failure(format!("the answer of {} ended early: {error}", self.url)))?.to_bytes();
         if status == StatusCode::OK {
-            return Ok(Some(Answer { coverage, body }));
+            return Ok(Some(Answer { coverage, next_page, body }));
         }
         if status == StatusCode::NOT_FOUND && body.is_empty() {
             return Ok(None);

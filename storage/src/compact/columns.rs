@@ -177,10 +177,10 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
         let mut records = RecordReader::new(inputs[input], group, Some(&rows)).map_err(read)?;
         for row in rows.iter() {
             records.seek(row).map_err(read)?;
-            let Some((id, trace)) = records.next_row().map_err(read)? else { continue };
+            let Some((id, trace)) = records.next_row_in_pieces(PIECE).map_err(read)? else { continue };
             let known = parts.entry(id).or_default();
             let before = known.bytes;
-            let part = if trace.len() > block.max_trace_bytes / LARGE {
+            let part = if trace.iter().map(Bytes::len).sum::<usize>() > block.max_trace_bytes / LARGE {
                 Part::There(prints.of(&trace), RowAt { id: id.0, input, group, row })
             } else {
                 Part::Here(trace)
@@ -199,7 +199,7 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
     spec.max_trace_bytes = usize::MAX;
     let mut writer = BlockWriter::new(spec)?;
     for (id, parts) in parts {
-        let parts = parts.parts.into_iter().map(|part| part.read(inputs)).collect::<Result<Vec<_>, _>>()?;
+        let parts = parts.parts.into_iter().map(|part| part.read(inputs)).collect::<Result<Vec<_>, _>>()?.concat();
         if !writer.add_trace(id.0, &parts)?.leftover.is_empty() {
             return Err(Error::TooLarge(id));
         }
@@ -214,6 +214,8 @@ fn join(inputs: &[&OpenBlock], shared: &Shared, block: &BlockSpec) -> Result<Opt
 /// A part of a trace that is larger than one of so many parts of the largest row is not kept in memory before it is known that the
 /// trace fits one.
 const LARGE: usize = 8;
+/// Large rows are in memory in pieces of about this much.
+pub(super) const PIECE: usize = 1 << 20;
 
 /// The parts of a trace, copies left out: a row that came twice, as after a repeated flush, needs no look inside.
 #[derive(Default)]
@@ -223,7 +225,7 @@ struct Parts {
 }
 
 enum Part {
-    Here(Bytes),
+    Here(Vec<Bytes>),
     There(Print, RowAt),
 }
 
@@ -239,7 +241,7 @@ impl Parts {
 impl Part {
     fn len(&self) -> usize {
         match self {
-            Self::Here(bytes) => bytes.len(),
+            Self::Here(pieces) => pieces.iter().map(Bytes::len).sum(),
             Self::There(print, _) => print.0,
         }
     }
@@ -252,16 +254,16 @@ impl Part {
         }
     }
 
-    fn read(self, inputs: &[&OpenBlock]) -> Result<Bytes, Error> {
+    fn read(self, inputs: &[&OpenBlock]) -> Result<Vec<Bytes>, Error> {
         let at = match self {
-            Self::Here(bytes) => return Ok(bytes),
+            Self::Here(pieces) => return Ok(pieces),
             Self::There(_, at) => at,
         };
         let read = |source| failed(inputs[at.input], source);
         let rows = RowSet::one(at.row);
         let mut records = RecordReader::new(inputs[at.input], at.group, Some(&rows)).map_err(read)?;
         records.seek(at.row).map_err(read)?;
-        Ok(records.next_row().map_err(read)?.map(|(_, trace)| trace).unwrap_or_default())
+        Ok(records.next_row_in_pieces(PIECE).map_err(read)?.map(|(_, pieces)| pieces).unwrap_or_default())
     }
 }
 
@@ -273,8 +275,9 @@ type Print = (usize, u64, u64);
 struct Prints(foldhash::quality::RandomState, foldhash::quality::RandomState);
 
 impl Prints {
-    fn of(&self, bytes: &[u8]) -> Print {
-        (bytes.len(), self.0.hash_one(bytes), self.1.hash_one(bytes))
+    /// Equal rows are cut into equal pieces.
+    fn of(&self, pieces: &[Bytes]) -> Print {
+        (pieces.iter().map(Bytes::len).sum(), self.0.hash_one(pieces), self.1.hash_one(pieces))
     }
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 use vivace_protocol::TraceId;
 
-use super::columns;
+use super::columns::{self, PIECE};
 use crate::{
     meta::Timestamp,
     read::{self, OpenBlock, Rows},
@@ -104,11 +104,12 @@ fn by_rows(inputs: &[&OpenBlock], spec: CompactSpec<'_>) -> Result<FinishedBlock
     Ok(writer.finish()?)
 }
 
-/// Rows of several blocks in the order of their ids, equal ids together.
+/// Rows of several blocks in the order of their ids, equal ids together. A row is read when its turn has come: rows can be so large
+/// that memory has no room for one of each input.
 struct Merge<'a> {
     inputs: Vec<(Uuid, Rows<'a>)>,
-    /// The next row of each input: smallest id first, then the order of the inputs.
-    heads: BinaryHeap<Reverse<(TraceId, usize, Bytes)>>,
+    /// The id of the next row of each input: smallest first, then the order of the inputs.
+    heads: BinaryHeap<Reverse<(TraceId, usize)>>,
     /// Most bytes of a trace in parts.
     most: usize,
 }
@@ -123,34 +124,36 @@ impl<'a> Merge<'a> {
 
     fn pull(&mut self, input: usize) -> Result<(), Error> {
         let (block, rows) = &mut self.inputs[input];
-        match rows.next() {
-            None => Ok(()),
-            Some(Ok((id, trace))) => {
-                self.heads.push(Reverse((id, input, trace)));
-                Ok(())
-            }
-            Some(Err(source)) => Err(Error::Read { block: *block, source }),
-        }
+        let next = rows.next_id().map_err(|source| Error::Read { block: *block, source })?;
+        self.heads.extend(next.map(|id| Reverse((id, input))));
+        Ok(())
+    }
+
+    /// The next row of an input, in pieces.
+    fn read(&mut self, input: usize) -> Result<Vec<Bytes>, Error> {
+        let (block, rows) = &mut self.inputs[input];
+        let row = rows.next_in_pieces(PIECE).map_err(|source| Error::Read { block: *block, source })?;
+        Ok(row.map(|(_, pieces)| pieces).unwrap_or_default())
     }
 
     fn next(&mut self) -> Result<Option<(TraceId, Vec<Bytes>)>, Error> {
-        let Some(Reverse((id, input, trace))) = self.heads.pop() else { return Ok(None) };
-        let mut parts = vec![trace];
-        self.pull(input)?;
-        while let Some(Reverse((next, ..))) = self.heads.peek()
-            && *next == id
-        {
-            let Some(Reverse((_, input, trace))) = self.heads.pop() else { break };
+        let Some(Reverse((id, _))) = self.heads.peek().copied() else { return Ok(None) };
+        let mut parts: Vec<Vec<Bytes>> = Vec::new();
+        let mut bytes = 0;
+        while let Some(Reverse((_, input))) = self.heads.peek().copied().filter(|Reverse((next, _))| *next == id) {
+            self.heads.pop();
+            let part = self.read(input)?;
             // A copy of the whole row, as after a repeated flush, needs no look inside.
-            if !parts.contains(&trace) {
-                parts.push(trace);
-                if parts.iter().map(Bytes::len).sum::<usize>() > self.most {
+            if !parts.contains(&part) {
+                bytes += part.iter().map(Bytes::len).sum::<usize>();
+                parts.push(part);
+                if parts.len() > 1 && bytes > self.most {
                     return Err(Error::TooLarge(id));
                 }
             }
             self.pull(input)?;
         }
-        Ok(Some((id, parts)))
+        Ok(Some((id, parts.concat())))
     }
 }
 

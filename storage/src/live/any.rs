@@ -8,6 +8,51 @@ use crate::read::cells::Cell;
 /// Groups are unknown fields in OTLP; nested ones deeper than this are refused.
 pub(super) const GROUP_DEPTH: u32 = 16;
 
+/// Shows every field of `key` that a message has, in order.
+#[inline]
+pub(super) fn each<'a>(
+    message: &'a [u8],
+    key: u32,
+    mut show: impl FnMut(&'a [u8]) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let mut reader = Reader::new(message);
+    while let Some(found) = reader.key()? {
+        if found == key {
+            show(reader.bytes()?)?;
+        } else {
+            reader.skip(found, GROUP_DEPTH)?;
+        }
+    }
+    Ok(())
+}
+
+/// The encoded value of the first `KeyValue` of this name among the fields of `key`. What comes behind it is not looked at.
+#[inline]
+pub(super) fn first<'a>(message: &'a [u8], key: u32, wanted: &[u8]) -> Result<Option<&'a [u8]>, WireError> {
+    let mut reader = Reader::new(message);
+    while let Some(found) = reader.key()? {
+        if found != key {
+            reader.skip(found, GROUP_DEPTH)?;
+            continue;
+        }
+        let attribute = reader.bytes()?;
+        if name(attribute)? == wanted {
+            return Ok(Some(key_value(attribute)?.1));
+        }
+    }
+    Ok(None)
+}
+
+/// Key of a `KeyValue`. It comes first in practice; looking at the first field only saves walking what nobody wants.
+#[inline]
+pub(super) fn name(attribute: &[u8]) -> Result<&[u8], WireError> {
+    let mut reader = Reader::new(attribute);
+    match reader.key()? {
+        Some(0x0a) => reader.bytes(),
+        _ => Ok(key_value(attribute)?.0),
+    }
+}
+
 /// Key and encoded value of a `KeyValue`.
 #[inline]
 pub(super) fn key_value(message: &[u8]) -> Result<(&[u8], &[u8]), WireError> {

@@ -3,6 +3,11 @@
 //!
 //! A filter as Bloom's, in blocks of 256 bits, of which one entry sets eight. It may say yes to what is not there, once in some
 //! hundred questions, and never says no to what is.
+//!
+//! Traces say the same again and again: most attributes of a span, names and whole resources were met shortly before, byte for byte.
+//! These are recognised by their bytes and not taken apart, which is most of the time that making a digest would take.
+
+mod recent;
 
 use std::hash::{BuildHasher, Hasher};
 
@@ -10,6 +15,7 @@ use foldhash::quality::FixedState;
 use vivace_protocol::wire::WireError;
 use vivace_traceql::{Intrinsic, Scope, Value};
 
+use self::recent::Recent;
 use super::{
     LiveTrace, any,
     shape::{self, Visitor},
@@ -101,9 +107,11 @@ pub(super) struct Digest(Box<[Block]>);
 impl Digest {
     /// Walks the traces, which take `bytes`. An error where they are damaged.
     pub(super) fn of<'a>(traces: impl Iterator<Item = &'a LiveTrace>, bytes: u64) -> Result<Self, WireError> {
-        let texts = TEXTS.map(|field| (field, Mark::of(1, field.to_string().as_bytes()).0));
-        let mut gathering = Gathering { digest: Self::within(bytes / LEAST_SHARE), entries: 0, texts };
-        for part in traces.flat_map(LiveTrace::parts) {
+        let mut gathering = Gathering::into(Self::within(bytes / LEAST_SHARE));
+        let mut parts: Vec<&[u8]> = traces.flat_map(LiveTrace::parts).map(|part| &**part).collect();
+        // In the order in which they lie: memory is read ahead then.
+        parts.sort_unstable_by_key(|part| part.as_ptr());
+        for part in parts {
             shape::visit(part, &mut gathering)?;
         }
         Ok(gathering.digest.fit(gathering.entries))
@@ -157,21 +165,67 @@ const TEXTS: [Intrinsic; 5] = [
     Intrinsic::InstrumentationVersion,
 ];
 
+/// Places for marks that were added lately: names of attributes, above all.
+const MARKS: usize = 256;
+
 /// What was found so far.
-struct Gathering {
+struct Gathering<'a> {
     digest: Digest,
     entries: usize,
+    /// Marks that were added lately, each at its place.
+    added: Box<[Option<Mark>; MARKS]>,
     /// What marks of texts begin with.
     texts: [(Intrinsic, <FixedState as BuildHasher>::Hasher); TEXTS.len()],
+    attributes: Recent<'a, 2048>,
+    names: Recent<'a, 256>,
+    resources: Recent<'a, 256>,
+    instrumentation: Recent<'a, 64>,
 }
 
-impl Gathering {
+impl Gathering<'_> {
+    fn into(digest: Digest) -> Self {
+        Self {
+            digest,
+            entries: 0,
+            added: Box::new([None; MARKS]),
+            texts: TEXTS.map(|field| (field, Mark::of(1, field.to_string().as_bytes()).0)),
+            attributes: Recent::new(),
+            names: Recent::new(),
+            resources: Recent::new(),
+            instrumentation: Recent::new(),
+        }
+    }
+
     fn add(&mut self, mark: Mark) {
-        self.entries += usize::from(self.digest.insert(mark));
+        let place = &mut self.added[usize::try_from(mark.0 % MARKS as u64).unwrap_or(0)];
+        if *place != Some(mark) {
+            *place = Some(mark);
+            self.entries += usize::from(self.digest.insert(mark));
+        }
     }
 }
 
-impl<'a> Visitor<'a> for Gathering {
+impl<'a> Visitor<'a> for Gathering<'a> {
+    fn is_known(&mut self, of: Scope, message: &'a [u8]) -> bool {
+        match of {
+            Scope::Resource => self.resources.has(message),
+            Scope::Instrumentation => self.instrumentation.has(message),
+            Scope::Any | Scope::Span | Scope::Event | Scope::Link => false,
+        }
+    }
+
+    fn key_value(&mut self, scope: Scope, message: &'a [u8]) -> Result<(), WireError> {
+        // The same in whatever scope.
+        if self.attributes.has(message) {
+            return Ok(());
+        }
+        let (name, value) = any::key_value(message)?;
+        self.attribute(scope, name, value)?;
+        // Of an attribute with several names walks may go by the first.
+        let first = any::name(message)?;
+        if first == name { Ok(()) } else { self.attribute(scope, first, value) }
+    }
+
     fn attribute(&mut self, _scope: Scope, name: &'a [u8], value: &'a [u8]) -> Result<(), WireError> {
         let mut hashing = Mark::of(0, name);
         self.add(hashing.finish());
@@ -190,6 +244,9 @@ impl<'a> Visitor<'a> for Gathering {
     }
 
     fn text(&mut self, field: Intrinsic, text: &'a [u8]) {
+        if field == Intrinsic::Name && self.names.has(text) {
+            return;
+        }
         if let Some((_, begun)) = self.texts.iter().find(|(known, _)| *known == field) {
             let mut hashing = Hashing(begun.clone());
             hashing.text(text);
@@ -199,44 +256,4 @@ impl<'a> Visitor<'a> for Gathering {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_never_larger_than_its_part_of_the_traces() {
-        for (bytes, most) in [(0, 32), (31, 32), (64, 64), (95, 64), (1 << 20, 1 << 20)] {
-            assert_eq!(Digest::within(bytes).bytes(), most, "{bytes}");
-        }
-    }
-
-    #[test]
-    fn what_was_put_in_is_found_and_little_else_is() {
-        let marks = |from: i64| (from..from + 5000).filter_map(|n| Mark::of_attribute(b"k", &Value::Int(n)));
-        let mut digest = Digest::within(1 << 20);
-        let entries = marks(0).chain(marks(0)).filter(|mark| digest.insert(*mark)).count();
-        assert!((4900..=5000).contains(&entries), "{entries}");
-        let digest = digest.fit(entries);
-        assert!((5000 * ENTRY_BITS..5000 * ENTRY_BITS * 2).contains(&(digest.bytes() * 8)), "{}", digest.bytes());
-        assert!(marks(0).all(|mark| digest.may_hold(mark)));
-        let wrong = marks(1 << 40).filter(|mark| digest.may_hold(*mark)).count();
-        assert!(wrong < 100, "{wrong} of 5000");
-    }
-
-    #[test]
-    fn values_of_other_types_and_names_are_others() {
-        let of = |name: &str, value: Value| Mark::of_attribute(name.as_bytes(), &value).unwrap();
-        let all = [
-            of("a", Value::str("1")),
-            of("a", Value::Int(1)),
-            of("a", Value::Bool(true)),
-            of("b", Value::str("1")),
-            Mark::of_name(b"a"),
-            Mark::of_text(Intrinsic::Name, b"1"),
-            Mark::of_text(Intrinsic::EventName, b"1"),
-        ];
-        for (at, mark) in all.iter().enumerate() {
-            assert!(!all[..at].contains(mark), "{at}");
-        }
-        assert_eq!(Mark::of_attribute(b"a", &Value::Float(1.0)), None);
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
 //! Live traces in groups that do not change, so that queries share what was found out about them.
 //!
-//! What is known of a group grows with its use: when its traces are and which attributes stand in it, after the first query; their
-//! names, once somebody has listed them; and once its traces have been walked so often that encoding them would have cost as much, its columns, as a block in
-//! memory. A group that nobody asks costs nothing, one that is asked again and again no more than twice the least.
+//! What is known of a group grows with its use: when its traces are, after the first query; which attributes stand in it, after the
+//! first that this could have answered; their names and values, once somebody has listed them; and once its traces have been walked so
+//! often that encoding them would have cost as much, its columns, as a block in memory. A group that nobody asks costs nothing, one
+//! that is asked again and again no more than twice the least.
 
 use std::sync::{
     Arc, OnceLock,
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use vivace_protocol::TraceId;
 use vivace_traceql::Scope;
 
-use super::{LiveTrace, digest::Digest, trace::Bounds, walk::TraceView};
+use super::{LiveTrace, digest::Digest, known::Known, trace::Bounds, walk::TraceView};
 use crate::read::cells::lossy;
 use crate::{BlockSpec, BlockWriter, Decoded, DedicatedColumns, MemoryBlock, OpenBlock, ReadError, WriteError};
 
@@ -36,13 +37,16 @@ pub struct LiveGroup {
     traces: Box<[Arc<LiveTrace>]>,
     bytes: u64,
     bounds: OnceLock<Box<[Bounds]>>,
-    /// A query saw it.
+    /// A query could have used its digest.
     asked: AtomicBool,
     /// Bytes that queries have walked.
     walked: AtomicU64,
-    digest: Prepared<Digest>,
+    /// None where it cannot be made.
+    digest: Prepared<Option<Digest>>,
     /// The attributes of its spans, once somebody has listed all of them.
     names: OnceLock<Box<[Name]>>,
+    /// Values of the fields whose values somebody has listed.
+    known: Known,
     block: Prepared<Arc<OpenBlock>>,
 }
 
@@ -84,14 +88,16 @@ impl LiveGroup {
     pub fn new(mut traces: Vec<Arc<LiveTrace>>) -> Self {
         traces.sort_by_key(|trace| trace.id());
         traces.dedup_by_key(|trace| trace.id());
+        let bytes = traces.iter().map(|trace| trace.bytes()).sum();
         Self {
-            bytes: traces.iter().map(|trace| trace.bytes()).sum(),
+            bytes,
             traces: traces.into(),
             bounds: OnceLock::new(),
             asked: AtomicBool::new(false),
             walked: AtomicU64::new(0),
             digest: Prepared::default(),
             names: OnceLock::new(),
+            known: Known::within(bytes),
             block: Prepared::default(),
         }
     }
@@ -139,7 +145,7 @@ impl LiveGroup {
         self.bounds.get().is_some()
     }
 
-    /// A query sees it.
+    /// A query could use its digest.
     pub(super) fn asked(&self) {
         self.asked.store(true, Ordering::Relaxed);
     }
@@ -163,12 +169,28 @@ impl LiveGroup {
     }
 
     pub(super) fn digest(&self) -> Option<&Digest> {
-        self.digest.made.get()
+        self.digest.made.get()?.as_ref()
+    }
+
+    /// Makes the digest unless it has been made. Who comes while somebody makes it waits for that.
+    pub(super) fn make_digest(&self) {
+        self.digest.made.get_or_init(|| {
+            let digest = Digest::of(self.traces.iter().map(|trace| &**trace), self.bytes);
+            digest.inspect_err(|error| self.stays(error)).ok()
+        });
+    }
+
+    fn stays(&self, error: &dyn std::fmt::Display) {
+        tracing::debug!(%error, traces = self.len(), "live traces stay as they arrived");
     }
 
     /// The attributes in it, of all its traces, if that is known.
     pub(super) fn names(&self) -> Option<&[Name]> {
         self.names.get().map(|names| &**names)
+    }
+
+    pub(super) fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Notes the attributes in it. Where they are very many, it stays unknown.
@@ -196,7 +218,8 @@ impl LiveGroup {
         if self.bytes < LEAST_PREPARED_BYTES {
             return None;
         }
-        if self.asked.load(Ordering::Relaxed) && self.digest.claim() {
+        let undigested = self.digest.made.get().is_none();
+        if undigested && self.asked.load(Ordering::Relaxed) && self.digest.claim() {
             return Some(Preparation::Digest);
         }
         let worn = self.walked.load(Ordering::Relaxed) / ENCODING_COST >= self.bytes;
@@ -215,23 +238,16 @@ impl LiveGroup {
     /// Does the work, for queries that begin later. What is damaged, or what no row can hold as it is, stays as it is. Computes for a
     /// while; `decoded` keeps what queries take apart.
     pub fn prepare(&self, work: Preparation, decoded: &Decoded) {
-        let stays = |error: &dyn std::fmt::Display| {
-            tracing::debug!(%error, traces = self.len(), "live traces stay as they arrived");
-        };
-        // Only whoever has claimed it comes here, so it is not set yet.
         match work {
-            Preparation::Digest => match Digest::of(self.traces.iter().map(|trace| &**trace), self.bytes) {
-                Ok(digest) => {
-                    self.digest.made.get_or_init(|| digest);
-                }
-                Err(error) => stays(&error),
-            },
+            // A query that could not wait may have made it meanwhile.
+            Preparation::Digest => self.make_digest(),
+            // Only whoever has claimed it comes here, so it is not set yet.
             Preparation::Columns => match self.encoded() {
                 Ok(Some(block)) => {
                     self.block.made.get_or_init(|| Arc::new(block.keeping(decoded)));
                 }
                 Ok(None) => {}
-                Err(error) => stays(&error),
+                Err(error) => self.stays(&error),
             },
         }
     }

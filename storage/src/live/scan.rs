@@ -5,6 +5,8 @@
 //! traces that cannot hold what the query asks for are passed over ([`Sieve`](super::sieve::Sieve)). Which worker takes which unit
 //! changes no answer, because no trace is in two units.
 
+mod ruling;
+
 use std::cell::Cell;
 use std::sync::{
     Arc,
@@ -16,6 +18,7 @@ use vivace_traceql::{
     Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle, TimeRange,
 };
 
+use self::ruling::Ruling;
 use super::{LiveCursor, LiveTrace, LiveView, cursor::BATCH_SPANS, wants::Plan};
 use crate::BlockSource;
 
@@ -47,6 +50,7 @@ struct Fetch {
     /// Traces that start before are of no use.
     floor: AtomicU64,
     units: Mutex<Units>,
+    ruling: Ruling,
 }
 
 impl LiveScan {
@@ -54,7 +58,6 @@ impl LiveScan {
     #[must_use]
     pub fn new(view: LiveView, ended: &Arc<AtomicBool>) -> Arc<Self> {
         let blocks = view.parts.iter().map(|part| {
-            part.group.asked();
             let block = part.group.block()?;
             Some(BlockSource::without(Arc::clone(block), &part.without))
         });
@@ -121,8 +124,12 @@ impl LiveScan {
         let mut fetches = self.fetches.lock();
         while fetches.len() <= number {
             let plan = Plan::of_fetch(spec);
+            if plan.sieve.asks_digests() {
+                self.view.parts.iter().for_each(|part| part.group.asked());
+            }
             let units = Mutex::new(Units::new(self, spec, &plan));
-            fetches.push(Arc::new(Fetch { plan: Arc::new(plan), floor: AtomicU64::new(0), units }));
+            let (floor, ruling) = (AtomicU64::new(0), Ruling::default());
+            fetches.push(Arc::new(Fetch { plan: Arc::new(plan), floor, units, ruling }));
         }
         Arc::clone(&fetches[number])
     }
@@ -226,6 +233,21 @@ impl Units {
         self.order = ORDERED;
     }
 
+    /// How many traces of each of `parts` parts are left.
+    fn left(&self, parts: usize) -> Vec<usize> {
+        let mut left = vec![0; parts];
+        self.ordered.iter().chain(&self.others).for_each(|place| left[place.part as usize] += 1);
+        left
+    }
+
+    /// Drops what is of parts that are of no use.
+    fn keep(&mut self, useful: &[bool]) {
+        self.blocks.retain(|(_, part)| useful[*part]);
+        self.ordered.retain(|place| useful[place.part as usize]);
+        self.others.retain(|place| useful[place.part as usize]);
+        self.newest_other = self.others.iter().map(|place| place.start).max().unwrap_or(0);
+    }
+
     /// The newest start of a trace that is not in columns; none when there is no such trace left.
     fn newest(&self) -> Option<u64> {
         match self.ordered.last() {
@@ -308,6 +330,7 @@ impl Source for LiveShare {
             fetch: self.scan.fetch(number, spec),
             spec: spec.clone(),
             left: self.most,
+            ruled: self.most.is_some(),
             unit: Open::None,
             done: FetchStats::default(),
         })
@@ -321,6 +344,8 @@ pub struct ShareCursor<'a> {
     spec: FetchSpec,
     /// Units that it may still take, if they are counted.
     left: Option<usize>,
+    /// Whether groups that hold nothing of use have been ruled out, or need not be: whoever takes a few units only does not.
+    ruled: bool,
     unit: Open<'a>,
     done: FetchStats,
 }
@@ -340,6 +365,9 @@ impl ShareCursor<'_> {
             Some(0) => return Ok(false),
             Some(left) => *left -= 1,
             None => {}
+        }
+        if !std::mem::replace(&mut self.ruled, true) {
+            self.fetch.rule_out(self.scan);
         }
         let unit = self.fetch.units.lock().next(self.fetch.floor.load(Ordering::Relaxed));
         self.unit = match unit {

@@ -20,6 +20,10 @@ pub(super) struct Sieve {
     need: Need,
     /// Whether bytes of a trace can tell that it is of no use.
     searches: bool,
+    /// Whether a digest can tell that a group is of no use.
+    digests: bool,
+    /// Whether it tells so of every group without a certain value.
+    values: bool,
     /// Traces whose bytes were searched, and those of them that may be of use.
     tried: AtomicU64,
     passed: AtomicU64,
@@ -30,6 +34,8 @@ enum Need {
     Unknown,
     /// Something of this mark, and this in its bytes.
     Value(Option<Mark>, Option<Needle>),
+    /// An attribute of which only the name is known, and this in its bytes.
+    Name(Mark, Option<Needle>),
     Trace(TraceId),
     All(Vec<Need>),
     AnyOf(Vec<Need>),
@@ -49,12 +55,23 @@ impl Sieve {
     }
 
     fn new(need: Need) -> Self {
-        Self { searches: need.searches(), need, tried: AtomicU64::new(0), passed: AtomicU64::new(0) }
+        let (searches, digests, values) = (need.searches(), need.is_in_digests(), need.is_of_values());
+        Self { need, searches, digests, values, tried: AtomicU64::new(0), passed: AtomicU64::new(0) }
     }
 
     /// Whether a group may hold traces of use.
     pub(super) fn may_be_in(&self, group: &LiveGroup) -> bool {
         self.need.may_be_in(group)
+    }
+
+    /// Whether digests of groups are of use.
+    pub(super) fn asks_digests(&self) -> bool {
+        self.digests
+    }
+
+    /// Whether a group is of no use unless a certain value stands in it.
+    pub(super) fn asks_for_values(&self) -> bool {
+        self.values
     }
 
     /// Whether it is worth asking about single traces: not where most pass.
@@ -101,7 +118,10 @@ impl Need {
                 let name = name.as_bytes();
                 let mark = literal.and_then(|literal| Mark::of_attribute(name, literal));
                 let needle = needle.filter(|_| !by_resource || *scope != Scope::Resource);
-                Self::Value(Some(mark.unwrap_or_else(|| Mark::of_name(name))), needle)
+                match mark {
+                    Some(mark) => Self::Value(Some(mark), needle),
+                    None => Self::Name(Mark::of_name(name), needle),
+                }
             }
             Field::Attribute { .. } => Self::Unknown,
             Field::Intrinsic(Intrinsic::TraceId) => literal.and_then(trace_id).map_or(Self::Unknown, Self::Trace),
@@ -125,17 +145,38 @@ impl Need {
     fn searches(&self) -> bool {
         match self {
             Self::Unknown => false,
-            Self::Value(_, needle) => needle.is_some(),
+            Self::Value(_, needle) | Self::Name(_, needle) => needle.is_some(),
             Self::Trace(_) => true,
             Self::All(parts) => parts.iter().any(Self::searches),
             Self::AnyOf(parts) => parts.iter().all(Self::searches),
         }
     }
 
+    fn is_in_digests(&self) -> bool {
+        match self {
+            Self::Value(mark, _) => mark.is_some(),
+            Self::Name(..) => true,
+            Self::Unknown | Self::Trace(_) => false,
+            Self::All(parts) => parts.iter().any(Self::is_in_digests),
+            Self::AnyOf(parts) => !parts.is_empty() && parts.iter().all(Self::is_in_digests),
+        }
+    }
+
+    fn is_of_values(&self) -> bool {
+        match self {
+            Self::Value(mark, _) => mark.is_some(),
+            Self::Unknown | Self::Name(..) | Self::Trace(_) => false,
+            Self::All(parts) => parts.iter().any(Self::is_of_values),
+            Self::AnyOf(parts) => !parts.is_empty() && parts.iter().all(Self::is_of_values),
+        }
+    }
+
     fn may_be_in(&self, group: &LiveGroup) -> bool {
         match self {
             Self::Unknown | Self::Value(None, _) => true,
-            Self::Value(Some(mark), _) => group.digest().is_none_or(|digest| digest.may_hold(*mark)),
+            Self::Value(Some(mark), _) | Self::Name(mark, _) => {
+                group.digest().is_none_or(|digest| digest.may_hold(*mark))
+            }
             Self::Trace(id) => group.position(id).is_some(),
             Self::All(parts) => parts.iter().all(|part| part.may_be_in(group)),
             Self::AnyOf(parts) => parts.iter().any(|part| part.may_be_in(group)),
@@ -144,8 +185,10 @@ impl Need {
 
     fn is_met_by(&self, trace: &LiveTrace) -> bool {
         match self {
-            Self::Unknown | Self::Value(_, None) => true,
-            Self::Value(_, Some(needle)) => trace.parts().iter().any(|part| needle.is_in(part)),
+            Self::Unknown | Self::Value(_, None) | Self::Name(_, None) => true,
+            Self::Value(_, Some(needle)) | Self::Name(_, Some(needle)) => {
+                trace.parts().iter().any(|part| needle.is_in(part))
+            }
             Self::Trace(id) => trace.id() == *id,
             Self::All(parts) => parts.iter().all(|part| part.is_met_by(trace)),
             Self::AnyOf(parts) => parts.iter().any(|part| part.is_met_by(trace)),

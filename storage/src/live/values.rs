@@ -59,13 +59,8 @@ pub(super) fn get<'v>(getter: &Getter, walked: &'v Walked<'_>, row: usize) -> Re
 /// One value for each event of the span.
 pub(super) fn per_event<'a>(span: &SpanView<'a>, getter: &Getter) -> Result<Vec<Cell<'a>>, WireError> {
     let mut cells = Vec::new();
-    let mut reader = Reader::new(span.message);
-    while let Some(key) = reader.key()? {
-        if key != 0x5a {
-            reader.skip(key, GROUP_DEPTH)?;
-            continue;
-        }
-        let mut event = Reader::new(reader.bytes()?);
+    any::each(span.message, 0x5a, |message| {
+        let mut event = Reader::new(message);
         let (mut time, mut name, mut found) = (0, &[][..], None);
         while let Some(key) = event.key()? {
             match key {
@@ -80,20 +75,16 @@ pub(super) fn per_event<'a>(span: &SpanView<'a>, getter: &Getter) -> Result<Vec<
             Getter::EventSince => Cell::Int(time.wrapping_sub(span.start).cast_signed()),
             _ => attribute(found)?,
         });
-    }
+        Ok(())
+    })?;
     Ok(cells)
 }
 
 /// One value for each link of the span; ids as text.
 pub(super) fn per_link<'a>(span: &SpanView<'a>, getter: &Getter) -> Result<Vec<Cell<'a>>, WireError> {
     let mut cells = Vec::new();
-    let mut reader = Reader::new(span.message);
-    while let Some(key) = reader.key()? {
-        if key != 0x6a {
-            reader.skip(key, GROUP_DEPTH)?;
-            continue;
-        }
-        let mut link = Reader::new(reader.bytes()?);
+    any::each(span.message, 0x6a, |message| {
+        let mut link = Reader::new(message);
         let (mut trace, mut id, mut found) = (&[][..], &[][..], None);
         while let Some(key) = link.key()? {
             match key {
@@ -109,7 +100,8 @@ pub(super) fn per_link<'a>(span: &SpanView<'a>, getter: &Getter) -> Result<Vec<C
             Getter::LinkSpan => Cell::List(vec![hex(&id8(id))]),
             _ => attribute(found)?,
         });
-    }
+        Ok(())
+    })?;
     Ok(cells)
 }
 

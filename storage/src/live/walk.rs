@@ -227,12 +227,7 @@ impl<'a> TraceView<'a> {
 
     #[inline]
     fn attribute(&mut self, span: &mut SpanView<'a>, attribute: &'a [u8], wants: &Wants) -> Result<(), WireError> {
-        // Keys come first in practice; looking at the first field only saves walking attributes that nobody wants.
-        let mut reader = Reader::new(attribute);
-        let name = match reader.key()? {
-            Some(0x0a) => reader.bytes()?,
-            _ => any::key_value(attribute)?.0,
-        };
+        let name = any::name(attribute)?;
         let Some(slot) = wants.span_keys.iter().position(|key| **key == *name) else { return Ok(()) };
         let slot = number(slot);
         let (_, value) = any::key_value(attribute)?;

@@ -144,7 +144,7 @@ impl BlockSearch {
         let (mut cursor, mut took) = (self.cursor(), Took::default());
         let (mut opened, mut starts, mut fresh) = (Vec::new(), Vec::new(), VecDeque::new());
         for (newest, number) in order {
-            let enough = nth_newest(&mut starts).is_some_and(|nth| nth > newest);
+            let enough = nth_newest(&mut starts, self.first_rows(&opened)).is_some_and(|nth| nth > newest);
             if enough || opened.len() == LOOK_GROUPS || newest < self.share.floor() {
                 fresh.push_back(Turn::Fresh(newest, number));
                 continue;
@@ -153,7 +153,7 @@ impl BlockSearch {
             starts.extend(left.iter().flat_map(Left::starts));
             opened.push(left);
         }
-        let from = nth_newest(&mut starts).unwrap_or(0);
+        let from = nth_newest(&mut starts, self.first_rows(&opened)).unwrap_or(0);
         let mut evaluator = self.plan.evaluator();
         for mut left in opened.into_iter().flatten() {
             let aside = left.only_from(from);
@@ -168,6 +168,12 @@ impl BlockSearch {
         }
         self.note(&cursor, &took, &mut state);
         Ok(())
+    }
+
+    /// How many rows the first look takes: no more than are shown, where nearly each of them will be.
+    fn first_rows(&self, opened: &[Option<Left>]) -> usize {
+        let narrowed = opened.iter().flatten().all(Left::is_narrowed);
+        if narrowed { self.limit.clamp(1, LOOK_ROWS) } else { LOOK_ROWS }
     }
 
     fn work_on(&self) -> Result<(), SearchError> {
@@ -321,9 +327,9 @@ impl Took {
     }
 }
 
-/// The start of the trace that ends the first look, if there are so many.
-fn nth_newest(starts: &mut [u64]) -> Option<u64> {
-    let nth = starts.len().checked_sub(LOOK_ROWS)?;
+/// The start of the trace that ends the first look at so many, if there are so many.
+fn nth_newest(starts: &mut [u64], rows: usize) -> Option<u64> {
+    let nth = starts.len().checked_sub(rows)?;
     Some(*starts.select_nth_unstable(nth).1)
 }
 

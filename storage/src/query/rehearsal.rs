@@ -28,6 +28,8 @@ const TRACES: u32 = 32;
 const SPANS: u32 = 6;
 const SECOND: u64 = 1_000_000_000;
 const BEGIN: u64 = 1_600_000_000 * SECOND;
+/// So that lists of attributes have some pages, of which those of rare values are found without reading all.
+const PAGE_ENTRIES: usize = 96;
 /// Decoded parts of the block, for as long as it is asked.
 const DECODED_BYTES: usize = 4 << 20;
 
@@ -116,7 +118,9 @@ fn same(question: &'static str, found: usize, due: usize) -> Result<(), Rehearsa
 }
 
 fn written() -> Result<OpenBlock, RehearsalError> {
-    let mut writer = BlockWriter::new(BlockSpec::new("rehearsal", Uuid::nil(), DedicatedColumns::defaults()))?;
+    let mut spec = BlockSpec::new("rehearsal", Uuid::nil(), DedicatedColumns::defaults());
+    spec.page_entries = PAGE_ENTRIES;
+    let mut writer = BlockWriter::new(spec)?;
     for number in 0..TRACES {
         writer.add_trace(id(number).0, &[trace(number).encode_to_vec().into()])?;
     }

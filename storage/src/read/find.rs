@@ -1,5 +1,7 @@
 //! A trace by its id: bloom filter, row group, row, and then only the pages of that row.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use vivace_protocol::TraceId;
 
@@ -10,6 +12,7 @@ use super::{
     footer,
     record::{RecordReader, trace_id},
     rows::RowSet,
+    starts::ANY_START,
     values::Values,
 };
 use crate::bloom::{self, shard_of};
@@ -26,8 +29,8 @@ pub fn find_trace(block: &OpenBlock, id: TraceId) -> Result<Option<Bytes>> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceRow {
     id: TraceId,
-    group: usize,
-    row: u32,
+    pub(super) group: usize,
+    pub(super) row: u32,
 }
 
 /// Finds the row of a trace without reading it: a few pages of one column. For who wants to read large rows one by one.
@@ -44,11 +47,23 @@ pub fn locate_trace(block: &OpenBlock, id: TraceId) -> Result<Option<TraceRow>> 
 }
 
 /// The trace of a row of the same block.
-pub fn read_trace(block: &OpenBlock, TraceRow { id, group, row }: TraceRow) -> Result<Bytes> {
-    let mut records = RecordReader::new(block, group, Some(&RowSet::one(row)))?;
+pub fn read_trace(block: &OpenBlock, row: TraceRow) -> Result<Bytes> {
+    // In one piece.
+    Ok(read_trace_in_pieces(block, row, usize::MAX, ANY_START)?.pop().unwrap_or_default())
+}
+
+/// The spans of a row of the same block that start in `starts`, in pieces of about `most` bytes, cut between spans: each is a
+/// `tempopb.Trace`, and together they are the trace, or what is wanted of it. A piece is memory of its own.
+pub fn read_trace_in_pieces(
+    block: &OpenBlock,
+    TraceRow { id, group, row }: TraceRow,
+    most: usize,
+    starts: RangeInclusive<u64>,
+) -> Result<Vec<Bytes>> {
+    let mut records = RecordReader::new(block, group, Some(&RowSet::one(row)))?.starting_in(starts);
     records.seek(row)?;
-    match records.next_row()? {
-        Some((found, trace)) if found == id => Ok(trace),
+    match records.next_row_in_pieces(most)? {
+        Some((found, pieces)) if found == id => Ok(pieces),
         _ => Err(Error::malformed("row", "another trace than its id column says")),
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     codec::Codec,
     error::{Error, Result},
+    rare,
     thrift::{Compact, ty},
     values::Physical,
 };
@@ -54,6 +55,8 @@ pub(crate) struct Chunk {
     pub(crate) bounds: Option<Bounds>,
     pub(crate) offset_index: Option<(u64, u32)>,
     pub(crate) column_index: Option<(u64, u32)>,
+    /// Where it is noted which rows rare values are in, if it is.
+    pub(crate) rare: Option<(u64, u32)>,
     /// Filled from the offset index; empty when the file has none.
     pub(crate) pages: Vec<PageSpot>,
 }
@@ -78,6 +81,7 @@ impl Footer {
         let mut r = Compact::new(buf, "footer");
         let mut leaves = Vec::new();
         let mut row_groups = Vec::new();
+        let mut rare = None;
         r.structure(|r, id, kind| {
             match (id, kind) {
                 (2, ty::LIST) => leaves = schema(r)?,
@@ -85,6 +89,12 @@ impl Footer {
                     let (_, len) = r.list()?;
                     for _ in 0..len {
                         row_groups.push(row_group(r, &leaves, file_size)?);
+                    }
+                }
+                (5, ty::LIST) => {
+                    let (_, len) = r.list()?;
+                    for _ in 0..len {
+                        rare = rare.or(named(r, rare::KEY)?);
                     }
                 }
                 (8, ty::STRUCT) => return Err(Error::Unsupported("encrypted file".to_owned())),
@@ -95,8 +105,38 @@ impl Footer {
         if leaves.is_empty() {
             return Err(malformed("no columns"));
         }
+        if let Some(places) = rare {
+            places_of_rare(places, &mut row_groups, file_size)
+                .ok_or_else(|| malformed("a list of rare values lies nowhere"))?;
+        }
         Ok(Self { leaves, row_groups })
     }
+}
+
+/// The value of an entry of the metadata, if it has this name.
+fn named<'a>(r: &mut Compact<'a>, name: &str) -> Result<Option<&'a [u8]>> {
+    let (mut key, mut value) = (None, None);
+    r.structure(|r, id, kind| {
+        match (id, kind) {
+            (1, ty::BINARY) => key = Some(r.bytes()?),
+            (2, ty::BINARY) => value = Some(r.bytes()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    Ok(value.filter(|_| key == Some(name.as_bytes())))
+}
+
+/// Notes in the chunks what `lines` say of them; none when they say nothing that can be.
+fn places_of_rare(lines: &[u8], row_groups: &mut [RowGroup], file_size: u64) -> Option<()> {
+    for line in std::str::from_utf8(lines).ok()?.lines() {
+        let mut numbers = line.split(' ').map(str::parse::<u64>);
+        let mut next = || numbers.next()?.ok();
+        let (group, leaf) = (usize::try_from(next()?).ok()?, usize::try_from(next()?).ok()?);
+        let place = spot(next(), next(), file_size)?;
+        row_groups.get_mut(group)?.chunks.get_mut(leaf)?.rare = Some(place);
+    }
+    Some(())
 }
 
 /// One element of the flattened schema tree.
@@ -280,6 +320,7 @@ fn chunk_meta(r: &mut Compact<'_>, leaf: &FileLeaf, file_size: u64) -> Result<Ch
         bounds,
         offset_index: None,
         column_index: None,
+        rare: None,
         pages: Vec::new(),
     })
 }

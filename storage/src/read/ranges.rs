@@ -38,8 +38,13 @@ pub trait Ranges: Send + Sync {
         ranges.iter().map(|range| self.read(range.clone())).collect()
     }
 
-    /// These ranges will be read soon. A source that gains by it begins to fetch them; nothing depends on that.
-    fn will_need(&self, _ranges: &[Range<u64>]) {}
+    /// These ranges will be read soon. A source that gains by it begins to fetch them; what is read does not depend on that.
+    ///
+    /// # Errors
+    /// The source does not answer. To read would be to wait for it once more.
+    fn will_need(&self, _ranges: &[Range<u64>]) -> Result<()> {
+        Ok(())
+    }
 
     /// How much a reader should ask for at once when it wants what lies side by side.
     fn read_ahead(&self) -> u64 {
@@ -126,7 +131,7 @@ impl Ranges for FileRanges {
     }
 
     #[cfg(target_os = "linux")]
-    fn will_need(&self, ranges: &[Range<u64>]) {
+    fn will_need(&self, ranges: &[Range<u64>]) -> Result<()> {
         use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
         let known = |range: &&Range<u64>| range.start < range.end && range.end <= self.len;
         for range in ranges.iter().filter(known) {
@@ -135,9 +140,10 @@ impl Ranges for FileRanges {
                 .map(|(start, len)| posix_fadvise(&self.file, start, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED));
             // Where a file system does not know of this, ranges are read when they are wanted.
             if !matches!(told, Some(Ok(()))) {
-                return;
+                break;
             }
         }
+        Ok(())
     }
 
     /// Little: the system reads on by itself, and small buffers are used again.

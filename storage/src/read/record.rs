@@ -2,7 +2,7 @@
 //!
 //! Only what OTLP has is read; the columns that exist for searching (nested sets, rounded times, service statistics) are not touched.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use bytes::Bytes;
 use vivace_protocol::TraceId;
@@ -14,6 +14,7 @@ use super::{
     cursor::{Cursor, inconsistent},
     error::Result,
     rows::RowSet,
+    starts::ANY_START,
     wire,
 };
 use crate::{
@@ -42,6 +43,9 @@ mod field {
 /// Traces below are copied out of a buffer that is used again; with a larger one goes the buffer, so that it is in memory once.
 const LARGE: usize = 1 << 20;
 
+/// What the last span of a piece may add without the buffer growing.
+const SLACK: usize = 64 << 10;
+
 /// Reads the rows of one row group in order.
 pub(crate) struct RecordReader<'a> {
     block: &'a OpenBlock,
@@ -55,6 +59,33 @@ pub(crate) struct RecordReader<'a> {
     below_events: Range<usize>,
     below_links: Range<usize>,
     out: Vec<u8>,
+    pieces: Pieces,
+}
+
+/// A row that is cut between spans while it is read.
+struct Pieces {
+    /// A piece from this size on is a finished one.
+    most: usize,
+    /// Spans that start elsewhen are passed over.
+    starts: RangeInclusive<u64>,
+    finished: Vec<Bytes>,
+}
+
+impl Pieces {
+    /// Takes what is written, all of it closed.
+    fn finish(&mut self, out: &mut Vec<u8>, next: Vec<u8>) {
+        self.finished.push(std::mem::replace(out, next).into());
+    }
+
+    /// Ends a piece within the open resource and opens that anew: the first `head` bytes of it are said again.
+    fn cut(&mut self, out: &mut Vec<u8>, resource: wire::Mark, head: usize) -> wire::Mark {
+        let mut next = Vec::with_capacity(self.most.saturating_add(SLACK));
+        let anew = wire::begin(&mut next, field::TRACE_RESOURCE_SPANS);
+        next.extend_from_slice(&out[resource.start()..][..head]);
+        wire::end(out, resource);
+        self.finish(out, next);
+        anew
+    }
 }
 
 impl<'a> RecordReader<'a> {
@@ -74,6 +105,7 @@ impl<'a> RecordReader<'a> {
             below_events: span.events.since_start..span.dropped_events,
             below_links: span.links.trace_id..span.dropped_links,
             out: Vec::new(),
+            pieces: Pieces { most: usize::MAX, starts: ANY_START, finished: Vec::new() },
         };
         let skipped = unused(columns);
         for leaf in 0..leaves {
@@ -82,6 +114,12 @@ impl<'a> RecordReader<'a> {
         }
         this.prefetch()?;
         Ok(this)
+    }
+
+    /// With only those spans that start in `starts`.
+    pub(crate) fn starting_in(mut self, starts: RangeInclusive<u64>) -> Self {
+        self.pieces.starts = starts;
+        self
     }
 
     /// Fetches the first pages of all columns, close ones in one request.
@@ -129,12 +167,8 @@ impl<'a> RecordReader<'a> {
 
     /// The trace of the next row as an encoded `tempopb.Trace`, none after the last row.
     pub(crate) fn next_row(&mut self) -> Result<Option<(TraceId, Bytes)>> {
-        let id_leaf = self.columns.trace.trace_id;
-        if self.peek(id_leaf)?.is_none() {
-            return Ok(None);
-        }
-        let id = trace_id(self.cursor(id_leaf)?.bytes()?);
-        self.cursor(id_leaf)?.advance();
+        let Some(id) = self.next_id()? else { return Ok(None) };
+        self.cursor(self.columns.trace.trace_id)?.advance();
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         self.resources(id, &mut out)?;
@@ -144,6 +178,27 @@ impl<'a> RecordReader<'a> {
         let trace = Bytes::copy_from_slice(&out);
         self.out = out;
         Ok(Some((id, trace)))
+    }
+
+    /// As [`Self::next_row`], with a large trace in pieces of about `most` bytes: each an encoded `tempopb.Trace`, and together
+    /// the trace. None of them holds on to another, so that who takes them one by one frees them one by one.
+    pub(crate) fn next_row_in_pieces(&mut self, most: usize) -> Result<Option<(TraceId, Vec<Bytes>)>> {
+        self.pieces.most = most;
+        let row = self.next_row();
+        self.pieces.most = usize::MAX;
+        let mut pieces = std::mem::take(&mut self.pieces.finished);
+        let Some((id, last)) = row? else { return Ok(None) };
+        pieces.push(last);
+        Ok(Some((id, pieces)))
+    }
+
+    /// The id of the next row, none after the last row.
+    pub(crate) fn next_id(&mut self) -> Result<Option<TraceId>> {
+        let id_leaf = self.columns.trace.trace_id;
+        if self.peek(id_leaf)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(trace_id(self.cursor(id_leaf)?.bytes()?)))
     }
 
     fn cursor(&mut self, leaf: usize) -> Result<&mut Cursor<'a>> {
@@ -209,6 +264,9 @@ impl<'a> RecordReader<'a> {
         let mut first = true;
         while self.element(first, columns.resource.service, 1, self.below_rs.clone())? {
             first = false;
+            if out.len() >= self.pieces.most {
+                self.pieces.finish(out, Vec::new());
+            }
             let batch = wire::begin(out, field::TRACE_RESOURCE_SPANS);
             let resource = wire::begin(out, field::RESOURCE);
             self.attributes(out, field::RESOURCE_ATTRS, &columns.resource.attrs, 2)?;
@@ -222,35 +280,51 @@ impl<'a> RecordReader<'a> {
             cursor.advance();
             self.count(out, field::RESOURCE_DROPPED, columns.resource.dropped)?;
             wire::end(out, resource);
-            self.scopes(id, out)?;
+            let batch = self.scopes(id, out, batch)?;
             wire::end(out, batch);
         }
         Ok(())
     }
 
-    fn scopes(&mut self, id: TraceId, out: &mut Vec<u8>) -> Result<()> {
+    /// The scopes of the resource that is open. A cut opens it anew.
+    fn scopes(&mut self, id: TraceId, out: &mut Vec<u8>, mut resource: wire::Mark) -> Result<wire::Mark> {
         let columns = self.columns;
+        let resource_head = out.len() - resource.start();
         let mut first = true;
         while self.element(first, columns.scope.name, 2, self.below_ss.clone())? {
-            first = false;
-            let batch = wire::begin(out, field::SCOPE_SPANS);
+            if !std::mem::take(&mut first) && out.len() >= self.pieces.most {
+                resource = self.pieces.cut(out, resource, resource_head);
+            }
+            let mut batch = wire::begin(out, field::SCOPE_SPANS);
             let scope = wire::begin(out, field::SCOPE);
             self.text(out, field::SCOPE_NAME, columns.scope.name)?;
             self.text(out, field::SCOPE_VERSION, columns.scope.version)?;
             self.attributes(out, field::SCOPE_ATTRS, &columns.scope.attrs, 3)?;
             self.count(out, field::SCOPE_DROPPED, columns.scope.dropped)?;
             wire::end(out, scope);
+            let scope_head = out.len() - batch.start();
             let mut first_span = true;
             while self.element(first_span, columns.span.span_id, 3, self.below_spans.clone())? {
-                first_span = false;
-                self.span(id, out)?;
+                if !std::mem::take(&mut first_span) && out.len() >= self.pieces.most {
+                    let scope = out[batch.start()..][..scope_head].to_vec();
+                    wire::end(out, batch);
+                    resource = self.pieces.cut(out, resource, resource_head);
+                    batch = wire::begin(out, field::SCOPE_SPANS);
+                    out.extend_from_slice(&scope);
+                }
+                let before = out.len();
+                let start = self.span(id, out)?;
+                if !self.pieces.starts.contains(&start) {
+                    out.truncate(before);
+                }
             }
             wire::end(out, batch);
         }
-        Ok(())
+        Ok(resource)
     }
 
-    fn span(&mut self, id: TraceId, out: &mut Vec<u8>) -> Result<()> {
+    /// Appends a span; tells when it starts.
+    fn span(&mut self, id: TraceId, out: &mut Vec<u8>) -> Result<u64> {
         let columns = &self.columns.span;
         let span = wire::begin(out, field::SPAN);
         wire::bytes(out, 1, id.as_bytes());
@@ -278,7 +352,7 @@ impl<'a> RecordReader<'a> {
         wire::uint(out, 3, code.cast_unsigned());
         wire::end(out, status);
         wire::end(out, span);
-        Ok(())
+        Ok(start)
     }
 
     fn events(&mut self, span_start: u64, out: &mut Vec<u8>) -> Result<()> {

@@ -177,13 +177,13 @@ impl<'a> BlockCursor<'a> {
             let mut counts = self.counts;
             let admitted = self.admit(&mut group, &mut counts)?;
             self.counts = counts;
-            let Some(rows) = admitted else {
+            let Some((rows, narrowed)) = admitted else {
                 add_costs(&mut self.costs, &group);
                 continue;
             };
             if self.spec.newest_first && !self.spec.select_all {
                 let all = self.spec.spans == Predicate::Always && self.spec.traces.is_empty();
-                self.pool = Pool::new(&mut group, &rows, all)?;
+                self.pool = Pool::new(&mut group, &rows, all, narrowed)?;
                 self.queue = Queue::empty();
             } else {
                 self.pool = Pool::empty();
@@ -206,8 +206,9 @@ impl<'a> BlockCursor<'a> {
         add_costs(&mut self.costs, &group);
     }
 
-    /// The rows in the window; none when the group can be passed.
-    fn admit(&self, group: &mut Group<'a>, counts: &mut GroupCounts) -> Result<Option<RowSet>> {
+    /// The rows in the window that can be of use, and whether these are fewer because lists of rows say so; none when the group can be
+    /// passed.
+    fn admit(&self, group: &mut Group<'a>, counts: &mut GroupCounts) -> Result<Option<(RowSet, bool)>> {
         let spec = &self.spec;
         for predicate in std::iter::once(&spec.spans).chain(&spec.traces) {
             if !select::may_hold(group, predicate)? {
@@ -219,8 +220,15 @@ impl<'a> BlockCursor<'a> {
         if !self.without.is_empty() {
             rows = rows.without(self.without);
         }
-        counts.by_time += u64::from(rows.is_empty());
-        Ok((!rows.is_empty()).then_some(rows))
+        if rows.is_empty() {
+            counts.by_time += 1;
+            return Ok(None);
+        }
+        let narrowed = select::narrowed(group, &spec.spans, &rows)?;
+        let few = narrowed.is_some();
+        let rows = narrowed.unwrap_or(rows);
+        counts.by_predicate += u64::from(rows.is_empty());
+        Ok((!rows.is_empty()).then_some((rows, few)))
     }
 
     /// Those of `rows` that are of use, and their spans of use (all when none are named).

@@ -180,11 +180,11 @@ impl Ranges for StoredBlock {
     }
 
     /// One wait for all of them instead of one for each.
-    fn will_need(&self, ranges: &[Range<u64>]) {
-        if let Err(error) = self.read_many(&Self::keepable(ranges)) {
-            // Whoever wants them is told.
-            tracing::debug!(%error, "ranges of a block could not be fetched ahead");
-        }
+    fn will_need(&self, ranges: &[Range<u64>]) -> Result<()> {
+        let mut ahead = Self::keepable(ranges);
+        // Whoever reads past the end is told.
+        ahead.retain(|range| range.end <= self.size);
+        self.read_many(&ahead).map(drop)
     }
 
     fn read_many(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
@@ -382,6 +382,17 @@ mod tests {
         assert_eq!(stored.read(0..4).unwrap(), b"PAR1".as_slice());
         assert!(stored.read(meta.size - 1..meta.size + 1).is_err());
         assert_eq!(stored.read(5..5).unwrap(), Bytes::new());
+    }
+
+    #[test]
+    fn an_announcement_tells_that_the_store_does_not_answer_and_minds_no_wrong_place() {
+        let runtime = runtime();
+        let (meta, stored) = stored(&runtime);
+        stored.will_need(&[0..4, meta.size - 1..meta.size + 1]).unwrap();
+        assert_eq!(stored.kept.0.lock().parts.len(), 1);
+        let key = BlockKey::new("single-tenant", Uuid::from_u128(1));
+        let gone = StoredBlock { key: Arc::new(key), ..stored };
+        assert!(matches!(gone.will_need(&[0..4, 1000..1004]), Err(Error::Missing(_))));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use prost::Message;
 use vivace_protocol::{
     TraceId,
+    combine::{Batching, Combine},
     otlp::{
         collector::ExportTraceServiceRequest,
         common::KeyValue,
@@ -135,6 +136,27 @@ fn each_trace_is_found_by_its_id() {
         for row in rows(&block) {
             let (id, trace) = row.unwrap();
             assert_eq!(find_trace(&block, id).unwrap(), Some(trace));
+        }
+    }
+}
+
+#[test]
+fn the_pieces_of_a_row_are_traces_and_together_the_row() {
+    let merged = |parts: &[Bytes]| Combine { max_bytes: 0, batching: Batching::Merge }.parts(parts).unwrap();
+    for block in [open_v5(), open_v4()] {
+        for row in rows(&block) {
+            let (id, trace) = row.unwrap();
+            let at = locate_trace(&block, id).unwrap().unwrap();
+            for most in [1, 700, 5_000, usize::MAX] {
+                let pieces = read_trace_in_pieces(&block, at, most, 0..=u64::MAX).unwrap();
+                assert!(pieces[..pieces.len() - 1].iter().all(|piece| piece.len() >= most));
+                assert_eq!(merged(&pieces), merged(std::slice::from_ref(&trace)));
+                match most {
+                    1 => assert_eq!(pieces.len(), merged(&pieces).span_count),
+                    usize::MAX => assert_eq!(pieces, std::slice::from_ref(&trace)),
+                    _ => {}
+                }
+            }
         }
     }
 }

@@ -58,6 +58,12 @@ pub(crate) fn present_bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
 #[must_use]
 pub(crate) struct Mark(usize);
 
+impl Mark {
+    pub(crate) fn start(&self) -> usize {
+        self.0
+    }
+}
+
 /// Opens a message field; [`end`] closes it.
 pub(crate) fn begin(out: &mut Vec<u8>, field: u8) -> Mark {
     tag(out, field, 2);

@@ -14,6 +14,7 @@ use super::{
     dictionary::Dictionary,
     node::Presence,
     page_header::{self, PageEncoding},
+    rare::Sightings,
     values::Values,
 };
 use crate::schema::{Leaf, LeafType};
@@ -40,6 +41,10 @@ pub(super) struct Chunk {
     /// Entries of the waiting page with several values: entry, how many beyond the first.
     pub(super) more: Vec<(usize, usize)>,
     codec: Codec,
+    /// Into how many pages what would be one of its group is cut: of what searches only show few rows are read.
+    pub(super) parts: usize,
+    /// Where rare values are, for the column that is searched for them.
+    rare: Option<Sightings>,
     pages: Vec<u8>,
     finished: Vec<Page>,
     levels: u64,
@@ -54,7 +59,8 @@ fn plan(leaf: &Leaf) -> (Values, Codec) {
     let name = leaf.path.rsplit('.').next().unwrap_or(&leaf.path);
     match leaf.leaf_type {
         LeafType::U64 | LeafType::I64 => {
-            let packed = leaf.encoding == Encoding::DELTA_BINARY_PACKED;
+            // Plain ones compress worse, and unpacked they are several times as large.
+            let packed = leaf.encoding == Encoding::DELTA_BINARY_PACKED || name == "ValueInt";
             (Values::Int64 { values: Vec::new(), unsigned, packed, bounds: None }, Codec::Zstd)
         }
         LeafType::U32 | LeafType::I32 => (Values::Int32 { values: Vec::new(), unsigned, bounds: None }, Codec::Zstd),
@@ -79,6 +85,20 @@ fn plan(leaf: &Leaf) -> (Values, Codec) {
     }
 }
 
+/// See [`Chunk::parts`]. Columns that are read in full for most queries gain nothing by it.
+fn parts(leaf: &Leaf) -> usize {
+    match leaf.path.as_str() {
+        "TraceID" | "DurationNano" => 16,
+        "rs.ss.Spans.SpanID" => 8,
+        "rs.ss.Spans.StartTimeUnixNano" | "rs.ss.Spans.DurationNano" => 4,
+        "ServiceStats.ServiceName" | "ServiceStats.SpanCount" | "ServiceStats.ErrorCount" => 2,
+        _ => 1,
+    }
+}
+
+/// Fewer pages are read as quickly as a list of where to look.
+const LISTED_PAGES: usize = 4;
+
 fn level(max: i16) -> u8 {
     u8::try_from(max).expect("levels of the schema are at most six")
 }
@@ -94,6 +114,8 @@ impl Chunk {
             values,
             more: Vec::new(),
             codec,
+            parts: parts(of),
+            rare: (of.path == "rs.ss.Spans.Attrs.Value").then(Sightings::default),
             pages: Vec::new(),
             finished: Vec::new(),
             levels: 0,
@@ -109,7 +131,27 @@ impl Chunk {
         }
     }
 
-    /// Completes a page whose levels are in the given body with the waiting values.
+    /// Whether [`Self::note_rows`] is to be called.
+    pub(super) fn lists_rows(&self) -> bool {
+        self.rare.is_some()
+    }
+
+    /// Notes in which rows the waiting values are: of each entry of the page whether it begins a row, and how many values it has.
+    pub(super) fn note_rows(&mut self, first_row: u64, entries: impl Iterator<Item = (bool, usize)>) {
+        let (Some(rare), Values::Dictionary { ids, .. }) = (&mut self.rare, &self.values) else { return };
+        let mut ids = ids.iter();
+        let mut next = u32::try_from(first_row).expect("a row group has fewer rows than bytes");
+        let mut row = next;
+        for (begins, count) in entries {
+            if begins {
+                row = next;
+                next += 1;
+            }
+            ids.by_ref().take(count).for_each(|id| rare.add(*id, row));
+        }
+    }
+
+    /// Completes a page whose levels are in the given body with as many of the waiting values as it has.
     pub(super) fn finish_page(
         &mut self,
         levels: usize,
@@ -117,8 +159,9 @@ impl Chunk {
         first_row: u64,
         (body, compressor): (&mut Vec<u8>, &mut Compressor),
     ) -> Result<(), Error> {
-        let bounds = (self.max_rep == 0).then(|| self.values.page_bounds()).flatten();
-        self.values.encode(body);
+        let values = levels - nulls;
+        let bounds = (self.max_rep == 0).then(|| self.values.page_bounds(values)).flatten();
+        self.values.encode(values, body);
         let compressed = compressor.compress(self.codec, body)?;
         self.add_page(levels, nulls, first_row, compressed, body.len());
         if let Some(page) = self.finished.last_mut() {
@@ -187,12 +230,14 @@ impl Chunk {
             .set_statistics(self.values.statistics(self.nulls))
             .build()?;
         let finished = std::mem::take(&mut self.finished);
+        let listed = self.rare.as_mut().map(|rare| rare.take(rows));
         let closed = ClosedChunk {
             offset_index: offset_index(&finished, data_offset, rows)?,
             column_index: column_index(&finished, physical),
             metadata,
             dictionary_page,
             pages,
+            rare: listed.filter(|_| finished.len() >= LISTED_PAGES).unwrap_or_default(),
         };
         self.values.reset();
         (self.levels, self.nulls, self.uncompressed) = (0, 0, 0);
@@ -207,6 +252,15 @@ pub(super) struct ClosedChunk {
     pub(super) column_index: Option<ColumnIndexBuilder>,
     pub(super) dictionary_page: Vec<u8>,
     pub(super) pages: Vec<u8>,
+    /// Which rows rare values are in; empty where that is not noted.
+    pub(super) rare: Vec<u8>,
+}
+
+impl ClosedChunk {
+    /// Bytes in the file, up to where the next chunk begins.
+    pub(super) fn size(&self) -> u64 {
+        (self.dictionary_page.len() + self.pages.len() + self.rare.len()) as u64
+    }
 }
 
 fn signed(size: u64) -> i64 {

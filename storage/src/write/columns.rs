@@ -3,7 +3,7 @@
 use super::{
     BlockWriter, Error,
     chunk::Chunk,
-    node::{Presence, put_levels},
+    node::{Presence, cut_parts, put_levels},
     values::Values,
 };
 use crate::read::{StoredRows, StoredValues as Stored};
@@ -51,8 +51,20 @@ impl LeafWriter<'_> {
         if self.def.is_empty() {
             return Ok(());
         }
-        self.body.clear();
         let (max_rep, max_def) = (self.chunk.max_rep, self.chunk.max_def);
+        if self.chunk.lists_rows() {
+            let entries = self.rep.iter().zip(&self.def);
+            let entries = entries.map(|(rep, def)| (*rep == 0, usize::from(*def == max_def)));
+            self.chunk.note_rows(self.first_row, entries);
+        }
+        if self.chunk.parts > 1 {
+            cut_parts(&mut self.chunk, (&self.rep, &self.def), self.first_row, self.room)?;
+            self.rep.clear();
+            self.def.clear();
+            self.first_row = self.rows;
+            return Ok(());
+        }
+        self.body.clear();
         if max_rep > 0 {
             put_levels(&self.rep, max_rep, &mut self.body);
         }
@@ -134,7 +146,7 @@ impl BlockWriter {
             assert_eq!(rows, ids.len() as u64, "every leaf gets every row");
             let descriptor = self.schema.descriptor().column(leaf);
             let chunk = chunk.close(offset, rows, descriptor, &mut self.room.compressor)?;
-            offset += (chunk.dictionary_page.len() + chunk.pages.len()) as u64;
+            offset += chunk.size();
             closed.push(chunk);
         }
         self.footer.add_row_group(&self.schema, ids.len() as u64, closed)?;

@@ -8,14 +8,14 @@ use std::{
 use bytes::Bytes;
 use parquet::file::{
     metadata::{
-        ColumnIndexBuilder, FileMetaData, OffsetIndexBuilder, ParquetMetaDataBuilder, ParquetMetaDataWriter,
+        ColumnIndexBuilder, FileMetaData, KeyValue, OffsetIndexBuilder, ParquetMetaDataBuilder, ParquetMetaDataWriter,
         RowGroupMetaData, page_index::PageIndexBuilder,
     },
     writer::TrackedWrite,
 };
 
 use super::{Error, chunk::ClosedChunk};
-use crate::schema::Schema;
+use crate::{read::rare, schema::Schema};
 
 const MAGIC: &[u8; 4] = b"PAR1";
 /// Length of the footer's own length and the magic bytes.
@@ -32,6 +32,8 @@ pub(super) struct Footer {
     position: u64,
     row_groups: Vec<RowGroupMetaData>,
     indexes: Vec<Indexes>,
+    /// Where it is noted which rows rare values are in, a line for each chunk.
+    rare: Vec<String>,
     rows: u64,
 }
 
@@ -66,9 +68,14 @@ impl Footer {
         let start = self.position;
         let mut columns = Vec::with_capacity(chunks.len());
         let mut indexes = Indexes::with_capacity(chunks.len());
-        for chunk in chunks {
+        for (leaf, chunk) in chunks.into_iter().enumerate() {
             self.append(chunk.dictionary_page);
             self.append(chunk.pages);
+            if !chunk.rare.is_empty() {
+                let (group, at) = (self.row_groups.len(), self.position);
+                self.rare.push(format!("{group} {leaf} {at} {}", chunk.rare.len()));
+                self.append(chunk.rare);
+            }
             columns.push(chunk.metadata);
             indexes.push((chunk.offset_index, chunk.column_index));
         }
@@ -100,7 +107,9 @@ impl Footer {
         }
         let created_by = format!("vivace version {}", env!("CARGO_PKG_VERSION"));
         let descriptor = schema.descriptor().clone();
-        let file = FileMetaData::new(FORMAT_VERSION, signed(self.rows), Some(created_by), None, descriptor, None);
+        let rare = std::mem::take(&mut self.rare);
+        let own = (!rare.is_empty()).then(|| vec![KeyValue::new(rare::KEY.to_owned(), rare.join("\n"))]);
+        let file = FileMetaData::new(FORMAT_VERSION, signed(self.rows), Some(created_by), own, descriptor, None);
         let metadata = ParquetMetaDataBuilder::new(file)
             .set_row_groups(std::mem::take(&mut self.row_groups))
             .set_page_index(Some(Arc::new(page_index.build())))

@@ -13,7 +13,7 @@ pub(super) fn bits_for(max: u32) -> u32 {
 /// Appends `values`, each below `2^width`.
 ///
 /// Where runs alone are about as short as bit-packing, only runs are written: they begin on byte boundaries, so that
-/// the compressor after this finds the pattern that repeats from span to span.
+/// the compressor after this finds the pattern that repeats from span to span. Numbers of whole bytes have that anyway.
 pub(super) fn encode<T: Copy + PartialEq + Into<u32>>(values: &[T], width: u32, out: &mut Vec<u8>) {
     debug_assert!(width > 0, "callers give at least one bit: not every reader takes none");
     if values.is_empty() {
@@ -21,7 +21,9 @@ pub(super) fn encode<T: Copy + PartialEq + Into<u32>>(values: &[T], width: u32, 
     }
     let runs = 1 + values.windows(2).filter(|pair| pair[0] != pair[1]).count();
     let bytes_of_run = 1 + width.div_ceil(8) as usize;
-    if runs * bytes_of_run * 8 <= values.len() * width as usize * 3 / 2 {
+    let packed = values.len() * width as usize;
+    let about_as_short = if width.is_multiple_of(8) { packed } else { packed * 3 / 2 };
+    if runs * bytes_of_run * 8 <= about_as_short {
         encode_runs(values, width, out);
     } else {
         encode_mixed(values, width, out);

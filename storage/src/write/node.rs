@@ -41,11 +41,14 @@ pub(super) struct PageRoom {
     body: Vec<u8>,
     def: Vec<u8>,
     rep: Vec<u8>,
+    /// Entries after which a page ends.
+    page_entries: usize,
 }
 
 impl PageRoom {
-    pub(super) fn new() -> Result<Self, Error> {
-        Ok(Self { compressor: Compressor::new()?, body: Vec::new(), def: Vec::new(), rep: Vec::new() })
+    pub(super) fn new(page_entries: usize) -> Result<Self, Error> {
+        let compressor = Compressor::new()?;
+        Ok(Self { compressor, body: Vec::new(), def: Vec::new(), rep: Vec::new(), page_entries })
     }
 }
 
@@ -152,6 +155,10 @@ impl Node {
         let mut encoded = Encoded::default();
         let mut empty: Option<(Vec<u8>, usize)> = None;
         for chunk in &mut self.chunks {
+            if chunk.parts > 1 && matches!(chunk.presence, Presence::Always) {
+                cut_parts(chunk, (&self.rep, &self.def), self.first_row, room)?;
+                continue;
+            }
             room.body.clear();
             let entries = self.rep.len();
             let own;
@@ -183,6 +190,16 @@ impl Node {
                 }
                 continue;
             }
+            if chunk.lists_rows() {
+                let more = std::mem::take(&mut chunk.more);
+                let mut beyond = more.iter().peekable();
+                let counts = present.iter().enumerate().map(|(entry, holds)| {
+                    let more = beyond.next_if(|(at, _)| *at == entry).map_or(0, |(_, count)| *count);
+                    if *holds == wanted { 1 + more } else { 0 }
+                });
+                chunk.note_rows(self.first_row, self.rep.iter().map(|rep| *rep == 0).zip(counts));
+                chunk.more = more;
+            }
             room.def.clear();
             room.def.extend(self.def.iter().zip(present).map(|(def, holds)| def + u8::from(*holds == wanted)));
             let mut total = entries;
@@ -207,6 +224,48 @@ impl Node {
     pub(super) fn reset(&mut self) {
         self.first_row = 0;
     }
+}
+
+/// Completes what waits as several pages, each of which begins with a row. Levels of repetition may be missing where every entry is a
+/// row.
+pub(super) fn cut_parts(
+    chunk: &mut Chunk,
+    (rep, def): (&[u8], &[u8]),
+    mut first_row: u64,
+    room: &mut PageRoom,
+) -> Result<(), Error> {
+    let least = room.page_entries.div_ceil(chunk.parts).max(1);
+    let mut from = 0;
+    while from < def.len() {
+        let end = part_end(rep, from, least, def.len());
+        let def = &def[from..end];
+        room.body.clear();
+        let mut rows = def.len();
+        if chunk.max_rep > 0 {
+            put_levels(&rep[from..end], chunk.max_rep, &mut room.body);
+            rows = rep[from..end].iter().filter(|rep| **rep == 0).count();
+        }
+        if chunk.max_def > 0 {
+            put_levels(def, chunk.max_def, &mut room.body);
+        }
+        let nulls = def.iter().filter(|def| **def < chunk.max_def).count();
+        chunk.finish_page(def.len(), nulls, first_row, room.body_and_compressor())?;
+        first_row += rows as u64;
+        from = end;
+    }
+    Ok(())
+}
+
+/// Where a part ends that begins at `from`: with a row, and not so that hardly anything is left.
+fn part_end(rep: &[u8], from: usize, least: usize, len: usize) -> usize {
+    if len - from < least + least.div_ceil(2) {
+        return len;
+    }
+    let end = from + least;
+    if rep.is_empty() {
+        return end;
+    }
+    rep[end..].iter().position(|rep| *rep == 0).map_or(len, |more| end + more)
 }
 
 /// Writes the levels of a list some of whose entries have several values. Returns how many levels that adds.

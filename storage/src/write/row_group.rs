@@ -202,7 +202,7 @@ impl RowGroup {
         for chunk in chunks {
             let descriptor = schema.descriptor().column(chunk.leaf);
             let chunk = chunk.close(offset, rows, descriptor, &mut room.compressor)?;
-            offset += (chunk.dictionary_page.len() + chunk.pages.len()) as u64;
+            offset += chunk.size();
             closed.push(chunk);
         }
         Ok(closed)

@@ -132,56 +132,60 @@ impl Values {
         }
     }
 
-    /// Appends the waiting values in their encoding, and forgets them.
-    pub(super) fn encode(&mut self, out: &mut Vec<u8>) {
+    /// Appends the first `count` of the waiting values in their encoding, and forgets them.
+    pub(super) fn encode(&mut self, count: usize, out: &mut Vec<u8>) {
         match self {
             Self::Dictionary { ids, dictionary } => {
-                let width = bits_of(dictionary);
+                let width = width_of(dictionary);
                 out.push(u8::try_from(width).expect("at most 32"));
-                hybrid::encode(ids, width, out);
-                ids.clear();
+                hybrid::encode(&ids[..count], width, out);
+                ids.drain(..count);
             }
             Self::Int64 { values, unsigned, packed, bounds } => {
+                let first = &values[..count];
                 if *unsigned {
-                    widen(bounds, values, |a, b| a.cast_unsigned() < b.cast_unsigned());
+                    widen(bounds, first, |a, b| a.cast_unsigned() < b.cast_unsigned());
                 } else {
-                    widen(bounds, values, |a, b| a < b);
+                    widen(bounds, first, |a, b| a < b);
                 }
                 if *packed {
-                    delta::encode_i64(values, out);
+                    delta::encode_i64(first, out);
                 } else {
-                    out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+                    out.extend(first.iter().flat_map(|value| value.to_le_bytes()));
                 }
-                values.clear();
+                values.drain(..count);
             }
             Self::Int32 { values, unsigned, bounds } => {
+                let first = &values[..count];
                 if *unsigned {
-                    widen(bounds, values, |a, b| a.cast_unsigned() < b.cast_unsigned());
+                    widen(bounds, first, |a, b| a.cast_unsigned() < b.cast_unsigned());
                 } else {
-                    widen(bounds, values, |a, b| a < b);
+                    widen(bounds, first, |a, b| a < b);
                 }
-                delta::encode_i32(values, out);
-                values.clear();
+                delta::encode_i32(first, out);
+                values.drain(..count);
             }
             Self::Double { values, bounds } => {
-                widen(bounds, values, |a, b| a < b);
-                out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-                values.clear();
+                widen(bounds, &values[..count], |a, b| a < b);
+                out.extend(values.drain(..count).flat_map(f64::to_le_bytes));
             }
             Self::Bool { values, bounds } => {
-                widen(bounds, values, |a, b| !a & b);
+                let first = &values[..count];
+                widen(bounds, first, |a, b| !a & b);
                 let byte = |bits: &[bool]| bits.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit));
-                out.extend(values.chunks(8).map(byte));
-                values.clear();
+                out.extend(first.chunks(8).map(byte));
+                values.drain(..count);
             }
             Self::Bytes { lengths, data, bounds, bounded } => {
+                let first = &lengths[..count];
+                let size = size_of_all(first);
                 if *bounded {
-                    widen_bytes(bounds, lengths, data);
+                    widen_bytes(bounds, first, data);
                 }
-                delta::encode_i32(lengths, out);
-                out.extend_from_slice(data);
-                lengths.clear();
-                data.clear();
+                delta::encode_i32(first, out);
+                out.extend_from_slice(&data[..size]);
+                lengths.drain(..count);
+                data.drain(..size);
             }
         }
     }
@@ -221,10 +225,11 @@ impl Values {
         }
     }
 
-    /// Bounds of the values as the column index wants them; only for leaves without repetition.
-    pub(super) fn page_bounds(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+    /// Bounds of the first `count` waiting values as the column index wants them; only for leaves without repetition.
+    pub(super) fn page_bounds(&self, count: usize) -> Option<(Vec<u8>, Vec<u8>)> {
         match self {
             Self::Dictionary { ids, dictionary } => {
+                let ids = &ids[..count];
                 let first = dictionary.get(*ids.first()?);
                 let values = ids.iter().map(|id| dictionary.get(*id));
                 let (min, max) = values.fold((first, first), |(min, max), value| (min.min(value), max.max(value)));
@@ -232,11 +237,12 @@ impl Values {
             }
             Self::Bytes { lengths, data, .. } => {
                 let mut bounds = None;
-                widen_bytes(&mut bounds, lengths, data);
+                widen_bytes(&mut bounds, &lengths[..count], data);
                 let (min, max) = bounds?;
                 Some((cut_down(&min).to_vec(), cut_up(&max)?))
             }
             Self::Int64 { values, unsigned: true, .. } => {
+                let values = &values[..count];
                 let min = values.iter().min_by_key(|value| value.cast_unsigned())?;
                 let max = values.iter().max_by_key(|value| value.cast_unsigned())?;
                 Some((min.to_le_bytes().to_vec(), max.to_le_bytes().to_vec()))
@@ -258,10 +264,23 @@ impl Values {
     }
 }
 
-/// Width of the dictionary numbers of a page: as many bits as the numbers given so far need, so early pages are narrower.
+/// Bits that the dictionary numbers given so far need: early pages are narrower.
 fn bits_of(dictionary: &Dictionary) -> u32 {
     let last = u32::try_from(dictionary.len().saturating_sub(1)).expect("numbers are u32");
     hybrid::bits_for(last).max(1)
+}
+
+/// Width of the dictionary numbers of a page. From a byte on it is whole bytes: the compressor finds what repeats from span to span
+/// only at bytes, and saves more than the bits cost.
+fn width_of(dictionary: &Dictionary) -> u32 {
+    match bits_of(dictionary) {
+        bits @ ..=8 => bits,
+        bits => bits.next_multiple_of(8),
+    }
+}
+
+fn size_of_all(lengths: &[i32]) -> usize {
+    lengths.iter().map(|length| usize::try_from(*length).expect("pushed as a length")).sum()
 }
 
 fn widen_bytes(bounds: &mut Bounds<Vec<u8>>, lengths: &[i32], data: &[u8]) {

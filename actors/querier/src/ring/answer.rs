@@ -47,13 +47,13 @@ pub(super) fn lacks<'a>(coverages: impl IntoIterator<Item = Option<&'a Coverage>
 /// What is there, and the coverage of the one source that a partition is.
 ///
 /// # Errors
-/// The question itself is wrong.
+/// The question itself is wrong, or nobody has room for it now.
 pub(super) fn settle<T>(what: &str, outcome: Outcome<T>) -> Result<(Option<T>, Coverage), Status> {
     match outcome {
         Outcome::Whole(_, answer) => Ok((Some(answer), Coverage { total: 1, read: 1, ..Coverage::default() })),
         Outcome::Part(answer, reason) => Ok((Some(answer), missed(what, &reason))),
         Outcome::Nothing(reason) => Ok((None, missed(what, &reason))),
-        Outcome::Wrong(status) => Err(status),
+        Outcome::Refused(status) => Err(status),
     }
 }
 

@@ -42,8 +42,8 @@ pub(super) enum Outcome<T> {
     Part(T, String),
     /// Nobody has answered, and why.
     Nothing(String),
-    /// The question is wrong, whoever is asked.
-    Wrong(Status),
+    /// The question is wrong, whoever is asked; or nobody has answered, and one may have room for it later.
+    Refused(Status),
 }
 
 impl Asker {
@@ -65,7 +65,7 @@ impl Asker {
     {
         let mut running = FuturesUnordered::new();
         let mut waited_for = BTreeSet::new();
-        let mut part = None;
+        let (mut part, mut busy) = (None, false);
         let mut company = self.company();
         let mut asked = turns.begin();
         loop {
@@ -92,12 +92,10 @@ impl Asker {
                                 Failure::Answered(why)
                             }
                         },
-                        // With a cause on this side it is no word of the peer's: a connection may end with any code.
-                        Err(status) if engine::is_final(&status) && std::error::Error::source(&status).is_none() => {
-                            return Outcome::Wrong(status);
-                        }
+                        Err(status) if is_wrong(&status) => return Outcome::Refused(status),
                         Err(status) => {
                             self.metrics.asked("failed");
+                            busy |= is_busy(&status);
                             failure(&status)
                         }
                     };
@@ -116,6 +114,7 @@ impl Asker {
         turns.overdue(waited_for);
         match part {
             Some(answer) => Outcome::Part(answer, turns.reasons()),
+            None if busy => Outcome::Refused(Status::resource_exhausted(turns.reasons())),
             None => Outcome::Nothing(turns.reasons()),
         }
     }
@@ -185,8 +184,22 @@ impl Asker {
     }
 }
 
-/// What the peer says has no cause on this side.
+/// What the peer says has no cause on this side; a connection may end with any code.
+fn is_word_of_peer(status: &Status) -> bool {
+    std::error::Error::source(status).is_none()
+}
+
+/// Whether every owner would say the same.
+fn is_wrong(status: &Status) -> bool {
+    is_word_of_peer(status) && engine::is_final(status) && !is_busy(status)
+}
+
+/// Whether the owner has no room for the question now, as another may have.
+fn is_busy(status: &Status) -> bool {
+    is_word_of_peer(status) && status.code() == Code::ResourceExhausted
+}
+
 pub(super) fn failure(status: &Status) -> Failure {
     let why = status.message().to_owned();
-    if std::error::Error::source(status).is_some() { Failure::Broken(why) } else { Failure::Answered(why) }
+    if is_word_of_peer(status) { Failure::Answered(why) } else { Failure::Broken(why) }
 }

@@ -55,7 +55,7 @@ pub(super) fn find(
                     break missed(&what, &reason);
                 }
                 Outcome::Nothing(reason) => break missed(&what, &reason),
-                Outcome::Wrong(status) => break missed(&what, status.message()),
+                Outcome::Refused(status) => break missed(&what, status.message()),
             }
         };
         // Nobody may be there any more to hear it.

@@ -80,7 +80,7 @@ impl Pool {
     /// # Errors
     /// UNAVAILABLE: it does not.
     pub(super) async fn alive(&self, address: &str) -> Result<(), Status> {
-        let dead = || Status::unavailable("it is down and does not answer");
+        let dead = || Status::unavailable("it does not answer health checks");
         let peer = self.peer(address)?;
         let now = self.clock.now();
         if self.known.lock().get(address).and_then(|known| known.dead_until).is_some_and(|until| now < until) {

@@ -20,6 +20,7 @@ use super::*;
 use crate::config::{Config, LiveStoreClientConfig};
 use crate::live_stores::{Owner, PartitionUse};
 
+mod busy;
 mod doubt;
 
 const LONG: Duration = Duration::from_secs(30);

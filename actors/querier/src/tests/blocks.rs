@@ -112,6 +112,41 @@ async fn the_pieces_of_a_trace_come_from_every_block_that_has_some_large_ones_in
     root.drain(LONG).await;
 }
 
+/// A part of trace `n`: one span with this id and start.
+fn starting(n: u8, span: u8, start: u64) -> bytes::Bytes {
+    let mut trace = Trace::decode(part(n, span, 10)).unwrap();
+    trace.resource_spans[0].scope_spans[0].spans[0].start_time_unix_nano = start;
+    trace.encode_to_vec().into()
+}
+
+#[actix::test]
+async fn of_a_page_only_the_blocks_are_read_that_have_some_of_it() {
+    let bucket = tempfile::tempdir().unwrap();
+    for (block, starts) in [(1, 10..20), (2, 20..30), (3, 40..50)] {
+        let parts = starts.map(|at| starting(7, at, u64::from(at))).collect();
+        store(bucket.path(), id(block), &[(7, parts)]).await;
+    }
+    let (root, querier) = querier(bucket.path());
+    let told = async |from: u64, count: u32| {
+        let request = FindTraceRequest { page_from_unix_nano: from, page_spans: count, ..in_blocks(7) };
+        let (parts, coverage, _) = find(&querier, request).await;
+        assert_eq!((coverage.total, coverage.read, coverage.skipped.len()), (3, 3, 0));
+        let traces = parts.into_iter().flat_map(|part| Trace::decode(part).unwrap().resource_spans);
+        let spans = traces.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans);
+        let mut starts: Vec<u64> = spans.map(|span| span.start_time_unix_nano).collect();
+        starts.sort_unstable();
+        starts
+    };
+    // The span at the place itself and as many that start later.
+    assert_eq!(told(0, 3).await, [10, 11, 12]);
+    assert_eq!(told(12, 3).await, [12, 13, 14, 15]);
+    // The second block has enough of them, so the third is not read; all of the first that is left is.
+    assert_eq!(told(18, 3).await, [18, 19, 20, 21, 22]);
+    assert_eq!(told(45, 9).await, [45, 46, 47, 48, 49]);
+    assert_eq!(told(50, 9).await, [] as [u64; 0]);
+    root.drain(LONG).await;
+}
+
 #[actix::test]
 async fn a_block_that_cannot_be_read_is_missing_and_the_others_are_not() {
     let bucket = tempfile::tempdir().unwrap();

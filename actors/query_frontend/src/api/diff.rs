@@ -79,6 +79,7 @@ impl Side {
             from: From::Everything,
             blocks: (0, u128::MAX),
             explain: false,
+            page: None,
         })
     }
 }

@@ -7,6 +7,7 @@
 mod filter;
 mod flow;
 mod gather;
+mod page;
 mod pruning;
 mod zipkin;
 
@@ -27,6 +28,7 @@ use self::filter::Filter;
 use self::flow::{Version, json_tail};
 pub(super) use self::gather::{Gathered, whole};
 use self::gather::{Gathering, HELD};
+use self::page::PageSpec;
 use self::pruning::Pruning;
 use super::{Api, Request};
 use crate::coverage::Covered;
@@ -70,7 +72,7 @@ fn plan(request: &Request, id: &str) -> Result<TracePlan, Refusal> {
     let blocks = (block("blockStart", "blockstart", 0)?, block("blockEnd", "blockEnd", u128::MAX)?);
     let nanos = |s: i64| u64::try_from(s).unwrap_or(0).saturating_mul(1_000_000_000);
     let explain = request.params.bool("explain")?.unwrap_or(false);
-    Ok(TracePlan { id, start_ns: nanos(start), end_ns: nanos(end), from, blocks, explain })
+    Ok(TracePlan { id, start_ns: nanos(start), end_ns: nanos(end), from, blocks, explain, page: None })
 }
 
 /// The encoded trace with ids that two spans share told apart.
@@ -85,6 +87,9 @@ fn separated(trace: Bytes) -> Result<Bytes, Refusal> {
 
 pub(crate) async fn v1(api: &Api, request: Request, id: &str) -> Result<Response, Refusal> {
     let plan = plan(&request, id)?;
+    if PageSpec::of(&request.params)?.is_some() {
+        return Err(Refusal::bad("pages of a trace are answered by /api/v2/traces"));
+    }
     let max_bytes = api.planner.max_bytes_per_trace(&request.tenants);
     let (began, manner) = (api.planner.clock.now(), request.manner);
     let mut gathering = Gathering::new(api, &request.tenants, &plan, Combine { max_bytes, ..Combine::default() });
@@ -138,6 +143,13 @@ pub(crate) async fn v2(api: &Api, request: Request, id: &str) -> Result<Response
     let plan = plan(&request, id)?;
     let filter = Filter::of(&request.params)?;
     let pruning = Pruning::of(&api.planner.config.trace_by_id, &request.params)?;
+    if let Some(page) = PageSpec::of(&request.params)? {
+        if plan.explain || pruning.is_some() || filter.as_ref().is_some_and(Filter::has_surroundings) {
+            let text = "a page of a trace comes without explain and span_pruning, and its filter without keep_hierarchy and match_depth";
+            return Err(Refusal::bad(text));
+        }
+        return paged(api, request, plan, page, filter).await;
+    }
     let (began, manner) = (api.planner.clock.now(), request.manner);
     let (max_bytes, require_complete) =
         (api.planner.max_bytes_per_trace(&request.tenants), api.planner.config.require_complete);
@@ -180,10 +192,50 @@ pub(crate) async fn v2(api: &Api, request: Request, id: &str) -> Result<Response
     written(trace, rest, manner, covered)
 }
 
+/// One page of a trace, and in a header how to ask for the next one if there is one. The tenant's limit is that of a page: what is too
+/// large at once can be had in several.
+async fn paged(
+    api: &Api,
+    request: Request,
+    plan: TracePlan,
+    spec: PageSpec,
+    filter: Option<Filter>,
+) -> Result<Response, Refusal> {
+    let mut page = spec.begin(api.planner.max_bytes_per_trace(&request.tenants));
+    let plan = TracePlan { page: Some(spec.of_source()), ..plan };
+    let mut search = api.planner.find_trace(&request.tenants, &plan);
+    while let Some(parts) = search.next().await? {
+        for part in parts {
+            page.add(&part).map_err(|error| broken(&error))?;
+        }
+    }
+    let covered = search.covered();
+    covered.check(api.planner.config.require_complete)?;
+    let (mut trace, next) = page.finish().map_err(|error| broken(&error))?;
+    let mut messages = Vec::new();
+    if !covered.complete() {
+        messages.push(covered.message());
+    }
+    if let Some(filter) = filter {
+        let mut decoded = tempopb::Trace::decode(trace.clone()).map_err(|error| broken(&error))?;
+        if filter.apply(plan.id, trace, &mut decoded).map_err(|error| broken(&error))? {
+            messages.push(FILTERED.to_owned());
+        }
+        trace = decoded.encode_to_vec().into();
+    }
+    let rest = rest(search.inspected_bytes(), &messages);
+    let mut response = written(trace, rest, request.manner, covered)?;
+    if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
+        response.headers_mut().insert(page::NEXT, next);
+    }
+    Ok(response)
+}
+
 /// A whole trace as language models get it; none if it was not found.
 pub(super) async fn for_models(api: &Api, tenants: &[TenantId], id: &str) -> Result<Option<Vec<u8>>, Refusal> {
     let id = TraceId::parse_hex(id).map_err(|error| Refusal::bad(error.to_string()))?;
-    let plan = TracePlan { id, start_ns: 0, end_ns: 0, from: From::Everything, blocks: (0, u128::MAX), explain: false };
+    let blocks = (0, u128::MAX);
+    let plan = TracePlan { id, start_ns: 0, end_ns: 0, from: From::Everything, blocks, explain: false, page: None };
     let max_bytes = api.planner.max_bytes_per_trace(tenants);
     let combine = Combine { max_bytes, batching: Batching::Merge };
     let Gathered { search, combined } = whole(api, tenants, &plan, combine).await?;

@@ -35,6 +35,8 @@ pub(crate) struct TracePlan {
     pub(crate) blocks: (u128, u128),
     /// Keep notes of how it is looked for.
     pub(crate) explain: bool,
+    /// Of a page: from when on, and how many of the spans that start later each source tells.
+    pub(crate) page: Option<(u64, u32)>,
 }
 
 /// A search for one trace on its way. Dropping it ends it.
@@ -184,6 +186,8 @@ impl Planner {
                 block_start: plan.blocks.0.to_be_bytes().to_vec(),
                 block_end: plan.blocks.1.to_be_bytes().to_vec(),
                 explain: plan.explain,
+                page_from_unix_nano: plan.page.map_or(0, |(from, _)| from),
+                page_spans: plan.page.map_or(0, |(_, spans)| spans),
             };
             Job::begin(Arc::clone(&self), what, tenant, request, deadline)
         });

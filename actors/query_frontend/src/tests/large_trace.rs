@@ -139,6 +139,65 @@ async fn the_limit_ends_it_while_it_grows() {
 }
 
 #[actix::test]
+async fn it_can_be_had_in_pages_and_filtered_page_by_page() {
+    let frontend = frontend(Config::default(), false, large(MEGABYTES, None));
+    let live = frontend.world.lock().live.clone();
+    let due = MEGABYTES * SPANS_OF_A_PART;
+    let (mut next, mut ids) = (String::new(), Vec::new());
+    for page in 0.. {
+        let path = format!("/api/v2/traces/{}?page_spans=100&page={next}", id());
+        let response = frontend.open(&path, &[("accept", "application/protobuf")]).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-vivace-coverage"]),
+            (200, &"read=1/1".parse().unwrap())
+        );
+        let header = response.headers().get("x-vivace-next-page").map(|next| next.to_str().unwrap().to_owned());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let answer = TraceByIdResponse::decode(body).unwrap();
+        assert_eq!((answer.status(), answer.message.as_str()), (PartialStatus::Complete, ""));
+        let trace = answer.trace.unwrap();
+        let left = due - page * 100;
+        assert_eq!((spans(&trace), header.is_some()), (left.min(100), left > 100));
+        let scopes = trace.resource_spans.into_iter().flat_map(|r| r.scope_spans);
+        ids.extend(scopes.flat_map(|s| s.spans).map(|s| u64::from_be_bytes(s.span_id.try_into().unwrap())));
+        match header {
+            Some(header) => next = header,
+            None => break,
+        }
+    }
+    assert_eq!(ids, (1..=u64::from(due)).collect::<Vec<_>>());
+    assert!(live.most() <= HELD_PARTS, "{} MiB of {MEGABYTES} were in memory at once", live.most());
+
+    let filter = "q=%7B%20span%3Aid%20%3D%20%220000000000000003%22%20%7D";
+    let told = frontend.get(&format!("/api/v2/traces/{}?page_spans=9&{filter}", id())).await;
+    let answer: Value = serde_json::from_str(told.text()).unwrap();
+    assert_eq!(spans_of_json(&answer["trace"]["resourceSpans"]), 1);
+    assert_eq!(answer["status"], "PARTIAL");
+    for (path, why) in [
+        (format!("/api/v2/traces/{}?page_spans=9&{filter}&keep_hierarchy=true", id()), "without keep_hierarchy"),
+        (format!("/api/v2/traces/{}?page_spans=9&explain=true", id()), "without explain"),
+        (format!("/api/v2/traces/{}?page=9", id()), "invalid page"),
+        (format!("/api/traces/{}?page_spans=9", id()), "/api/v2/traces"),
+    ] {
+        let refused = frontend.get(&path).await;
+        assert!(refused.status == 400 && refused.text().contains(why), "{path}: {}", refused.text());
+    }
+    frontend.end().await;
+}
+
+#[actix::test]
+async fn a_page_is_no_larger_than_a_trace_may_be() {
+    let frontend = frontend(Config::default(), false, large(20, None));
+    frontend.world.lock().max_bytes = 5 << 20;
+    let response =
+        frontend.open(&format!("/api/v2/traces/{}?page_spans=1000", id()), &[("accept", "application/protobuf")]).await;
+    assert!(response.headers().contains_key("x-vivace-next-page"));
+    let answer = TraceByIdResponse::decode(response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    assert_eq!((answer.status(), spans(&answer.trace.unwrap())), (PartialStatus::Complete, 5 * SPANS_OF_A_PART));
+    frontend.end().await;
+}
+
+#[actix::test]
 async fn compressed_it_is_the_same() {
     use std::io::Read as _;
     let frontend = frontend(Config::default(), false, large(18, None));

@@ -3,6 +3,7 @@
 //! ```text
 //! figures         [--dir DIR] [--rate 15000] [--seconds 30] [--check] [--settle 0] [--every 10]
 //! figures cluster [--dir DIR] [--rate 10000] [--seconds 60] [--check] [--kafka ADDRESS] [--seed N] [--stride 8]
+//! figures giant   [--dir DIR] [--spans 1000000] [--processes] [--check]
 //! ```
 //! (or `./test.sh figures …`, which builds the node, too). Client and server share the machine. At the end stands what was asked for
 //! beside what was measured; with `--check` the exit code is 1 if anything misses it, and the last lines name what.
@@ -12,6 +13,9 @@
 //!
 //! `cluster`: a process for each role and the development broker, or the brokers at `--kafka` ([`cluster`]). `--seed` chooses the order in
 //! which the processes are ended; `--stride 1` asks for all traces in the end, not for some of each request.
+//!
+//! `giant`: one trace of so many spans, written, searched, fetched and paged, by one process, or with `--processes` by one for each role,
+//! and the memory that it takes ([`giant`]).
 //!
 //! How each figure is taken:
 //!
@@ -29,6 +33,7 @@ mod asked;
 mod cluster;
 mod conditions;
 mod disk;
+mod giant;
 mod monolith;
 mod options;
 mod run;
@@ -46,6 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match options.subject {
         Subject::Monolith => monolith::measure(&options, &mut asked)?,
         Subject::Cluster => cluster::measure(&options, &mut asked)?,
+        Subject::Giant => giant::measure(&options, &mut asked)?,
     }
     asked.print();
     let missed = asked.missed();

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 pub(crate) enum Subject {
     Monolith,
     Cluster,
+    Giant,
 }
 
 /// What was asked for on the command line.
@@ -29,6 +30,9 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Every so many traces of a request are asked for in the end.
     pub(crate) stride: usize,
+    /// Only of a large trace: how many spans it has, and whether there is a process for each role.
+    pub(crate) spans: u64,
+    pub(crate) processes: bool,
 }
 
 impl Options {
@@ -36,10 +40,13 @@ impl Options {
     /// Names the argument that cannot be used.
     pub(crate) fn parse(words: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut words = words.peekable();
-        let subject =
-            if words.next_if(|word| word == "cluster").is_some() { Subject::Cluster } else { Subject::Monolith };
+        let subject = match words.next_if(|word| word == "cluster" || word == "giant").as_deref() {
+            Some("cluster") => Subject::Cluster,
+            Some(_) => Subject::Giant,
+            None => Subject::Monolith,
+        };
         let (rate, seconds) = match subject {
-            Subject::Monolith => (15_000.0, 30),
+            Subject::Monolith | Subject::Giant => (15_000.0, 30),
             Subject::Cluster => (10_000.0, 60),
         };
         let seed = u64::from(std::process::id());
@@ -54,15 +61,25 @@ impl Options {
             kafka: None,
             seed,
             stride: 8,
+            spans: 1_000_000,
+            processes: false,
         };
         while let Some(word) = words.next() {
             if word == "--check" {
                 options.check = true;
                 continue;
             }
+            if word == "--processes" && subject == Subject::Giant {
+                options.processes = true;
+                continue;
+            }
             let value = words.next().with_context(|| format!("{word} needs a value"))?;
             match (word.as_str(), subject) {
                 ("--dir", _) => options.dir = Some(value.into()),
+                ("--spans", Subject::Giant) => options.spans = value.parse::<u64>().context("--spans")?.max(1000),
+                (other, Subject::Giant) => {
+                    bail!("unknown argument {other}; known: --dir --check --spans --processes")
+                }
                 ("--rate", _) => options.rate = value.parse().context("--rate")?,
                 ("--seconds", _) => options.seconds = value.parse().context("--seconds")?,
                 ("--settle", Subject::Monolith) => options.settle = value.parse().context("--settle")?,
@@ -72,7 +89,7 @@ impl Options {
                 ("--stride", Subject::Cluster) => options.stride = value.parse::<usize>().context("--stride")?.max(1),
                 (other, Subject::Monolith) => {
                     bail!(
-                        "unknown argument {other}; known: cluster (as the first), --dir --rate --seconds --check --settle --every"
+                        "unknown argument {other}; known: cluster or giant (as the first), --dir --rate --seconds --check --settle --every"
                     )
                 }
                 (other, Subject::Cluster) => {
@@ -116,10 +133,19 @@ mod tests {
     }
 
     #[test]
+    fn a_large_trace_has_a_number_of_spans_and_one_process_or_many() {
+        let options = parse("giant --spans 5000 --check").unwrap();
+        assert_eq!((options.subject, options.spans, options.processes), (Subject::Giant, 5000, false));
+        assert!(parse("giant --processes").unwrap().processes);
+    }
+
+    #[test]
     fn what_cannot_be_used_is_named() {
         for (line, named) in [
             ("--kafka x", "--kafka"),
             ("cluster --every 5", "--every"),
+            ("giant --rate 5", "--rate"),
+            ("--spans 5", "--spans"),
             ("--rate 0", "--rate"),
             ("--seconds", "--seconds"),
         ] {

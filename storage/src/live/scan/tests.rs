@@ -7,9 +7,9 @@ use vivace_protocol::{
     tempopb::TraceSearchMetadata,
     vivace::{MetricsJob, SearchJob, TagNamesJob, TagValuesJob},
 };
-use vivace_traceql::{Budget, Scope};
+use vivace_traceql::{Budget, CompareOp, Condition, Field, Predicate, Scope, Test, Value};
 
-use self::drawn::{AS_THEY_CAME, BASE, MS, Prepared, id, lines, lying, parts, plain, view};
+use self::drawn::{AS_THEY_CAME, BASE, GROUPS, MS, Prepared, id, lines, lying, parts, plain, view};
 use super::*;
 use crate::live::group::ENCODING_COST;
 use crate::{
@@ -269,6 +269,60 @@ fn a_group_without_what_is_asked_for_is_not_looked_at() {
 }
 
 #[test]
+fn who_looks_through_everything_makes_the_digests_first_as_long_as_they_tell() {
+    let digested = |query: &str, first: Option<usize>| {
+        let mut traces = lines(2000);
+        traces[1600].spans[0].key = 2;
+        let view = view(&traces, AS_THEY_CAME);
+        let scan = LiveScan::new(view.clone(), &Arc::default());
+        let share = first.map_or_else(|| scan.share(), |first| scan.beginning(first));
+        let job = SearchJob { query: query.to_owned(), limit: 20, ..SearchJob::default() };
+        let found = query::found_of_parts(vec![query::search_part(&share, &job, &Budget::default()).unwrap()]);
+        let made = view.parts.iter().map(|part| part.group.is_digested()).collect::<Vec<_>>();
+        (made, found.traces.len(), found.metrics.unwrap().inspected_spans)
+    };
+    const ALL: [bool; GROUPS] = [true; GROUPS];
+    const NONE: [bool; GROUPS] = [false; GROUPS];
+    // Nothing is looked at where none has it.
+    assert_eq!(digested("{ span.key = \"v9\" }", None), (ALL.to_vec(), 0, 0));
+    // The first group has one, the last to be digested.
+    let (made, found, spans) = digested("{ span.key = \"v2\" }", None);
+    assert!(made == ALL && found == 1 && spans < 200, "{made:?} {found} {spans}");
+    // What is in the newest is in others as well.
+    assert_eq!(digested("{ span.number = \"0\" }", None).0, [false, false, false, true]);
+    // Whoever begins only, or looks for no value, makes none.
+    assert_eq!(digested("{ span.key = \"v9\" }", Some(3)).0, NONE);
+    assert_eq!(digested("{ span.key =~ \"v9.*\" }", None).0, NONE);
+    assert_eq!(digested("{ span.key = \"v9\" || duration > 1h }", None).0, NONE);
+}
+
+#[test]
+fn workers_wait_for_digests_that_others_make_and_none_begins_one_for_nobody() {
+    let view = view(&lines(2000), AS_THEY_CAME);
+    let ended = Arc::new(AtomicBool::new(false));
+    let scan = LiveScan::new(view.clone(), &ended);
+    let job = SearchJob { query: "{ span.key = \"v9\" }".to_owned(), limit: 20, ..SearchJob::default() };
+    let search = || query::search_part(&scan.share(), &job, &Budget::default()).unwrap();
+    let found = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..4).map(|_| scope.spawn(search)).collect();
+        query::found_of_parts(workers.into_iter().map(|worker| worker.join().unwrap()).collect())
+    });
+    assert_eq!(found.metrics.unwrap().inspected_spans, 0);
+    assert!(view.parts.iter().all(|part| part.group.is_digested()));
+    let view = self::view(&lines(2000), AS_THEY_CAME);
+    ended.store(true, Ordering::Relaxed);
+    let scan = LiveScan::new(view.clone(), &ended);
+    let field = Field::attribute(Scope::Span, "key");
+    let absent = Condition { field, test: Test::Compare(CompareOp::Eq, Value::str("v9")) };
+    let spec = FetchSpec { spans: Predicate::Is(absent), ..FetchSpec::of(Vec::new()) };
+    scan.fetch(0, &spec).rule_out(&scan);
+    assert!(!view.parts.iter().any(|part| part.group.is_digested()));
+    ended.store(false, Ordering::Relaxed);
+    scan.fetch(0, &spec).rule_out(&scan);
+    assert!(view.parts.iter().all(|part| part.group.is_digested()) && scan.is_done());
+}
+
+#[test]
 fn a_group_is_prepared_by_how_often_it_was_asked_and_walked() {
     let mut traces = lines(2000);
     traces.iter_mut().for_each(|trace| trace.group = 0);
@@ -287,10 +341,18 @@ fn a_group_is_prepared_by_how_often_it_was_asked_and_walked() {
             ))
         })
         .collect();
-    let group = LiveGroup::new(large);
+    let group = Arc::new(LiveGroup::new(large));
+    let view = LiveView { parts: vec![LivePart::whole(Arc::clone(&group))] };
+    let ask = |query: &str| {
+        let job = SearchJob { query: query.to_owned(), limit: 20, ..SearchJob::default() };
+        let scan = LiveScan::new(view.clone(), &Arc::default());
+        query::search_part(&scan.beginning(0), &job, &Budget::default()).unwrap();
+    };
     group.walked(group.bytes() * (ENCODING_COST - 1));
+    ask("{ }");
+    ask("{ span.key = \"v9\" || duration > 1h }");
     assert_eq!(group.claim(), None);
-    group.asked();
+    ask("{ span.key = \"v9\" }");
     assert_eq!((group.claim(), group.claim()), (Some(Preparation::Digest), None));
     group.release(Preparation::Digest);
     assert_eq!(group.claim(), Some(Preparation::Digest));

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod parked;
+mod rare;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -69,6 +70,8 @@ pub(super) struct Group<'a> {
     cached: usize,
     /// The entries of dictionaries that pass a condition, by column.
     passing: Vec<(usize, Condition, Option<Arc<Bitmap>>)>,
+    /// The rows that can satisfy a condition, by column.
+    rare: Vec<rare::Known>,
     /// Attributes that this query has asked for, by owner and id of the key, and those that it has as columns.
     asked: Vec<(Owner, u32)>,
     attributes: Vec<((usize, Owner, u32), Arc<AttributeColumn>)>,
@@ -89,6 +92,7 @@ impl<'a> Group<'a> {
             nesting: None,
             cached: 0,
             passing: Vec::new(),
+            rare: Vec::new(),
             asked: Vec::new(),
             attributes: Vec::new(),
             keeps: true,

@@ -18,6 +18,9 @@ const BATCH_SPANS: usize = 32 * 1024;
 /// costs the pages all the same, so that many rounds would cost more than they save.
 const SELECTED_ROWS: usize = 256;
 const SELECTED_GROWTH: usize = 16;
+/// The same where it is known which rows can hold what is asked for: most do, and each may cost pages.
+const NARROWED_ROWS: usize = 32;
+const NARROWED_GROWTH: usize = 2;
 /// Rows in the first batch when the newest are wanted; each later one has this many times more.
 const NEWEST_ROWS: usize = 64;
 const NEWEST_GROWTH: usize = 8;
@@ -33,21 +36,27 @@ pub(super) struct Queue {
 pub(super) struct Pool {
     rows: Vec<(u64, u32)>,
     size: usize,
+    growth: usize,
+    /// Whether these are the rows that can hold what is asked for, no others.
+    pub(super) narrowed: bool,
     /// Whether rows were dropped as too old.
     pub(super) dropped: bool,
 }
 
 impl Pool {
     pub(super) fn empty() -> Self {
-        Self { rows: Vec::new(), size: 0, dropped: false }
+        Self { rows: Vec::new(), size: 0, growth: 1, narrowed: false, dropped: false }
     }
 
-    /// All `rows`; reads when they start. With `at_once` the first take is all of them.
-    pub(super) fn new(group: &mut Group<'_>, rows: &RowSet, at_once: bool) -> Result<Self> {
+    /// All `rows`; reads when they start. With `at_once` the first take is all of them; where rows were `narrowed` down to those that
+    /// can hold what is asked for, it is few.
+    pub(super) fn new(group: &mut Group<'_>, rows: &RowSet, at_once: bool, narrowed: bool) -> Result<Self> {
         let starts = row_ints(group, group.columns.trace.start, rows)?;
         let mut started = Vec::with_capacity(starts.len());
         started.extend(starts.into_iter().map(i64::cast_unsigned).zip(rows.iter()));
-        Ok(Self { rows: started, size: if at_once { usize::MAX } else { SELECTED_ROWS }, dropped: false })
+        let (size, growth) = if narrowed { (NARROWED_ROWS, NARROWED_GROWTH) } else { (SELECTED_ROWS, SELECTED_GROWTH) };
+        let size = if at_once { usize::MAX } else { size };
+        Ok(Self { rows: started, size, growth, narrowed, dropped: false })
     }
 
     /// The rows, with their starts, in any order.
@@ -61,7 +70,8 @@ impl Pool {
         self.rows.retain(|(start, _)| *start < from);
         let rest = std::mem::replace(&mut self.rows, newest);
         let size = std::mem::replace(&mut self.size, usize::MAX);
-        Self { rows: rest, size: size.saturating_mul(SELECTED_GROWTH), dropped: false }
+        let (growth, narrowed) = (self.growth, self.narrowed);
+        Self { rows: rest, size: size.saturating_mul(growth), growth, narrowed, dropped: false }
     }
 
     /// Drops the rows that start before `floor`; true when none is left.
@@ -76,7 +86,7 @@ impl Pool {
     pub(super) fn take(&mut self, floor: u64) -> Vec<(u64, u32)> {
         self.ends_at(floor);
         let wanted = self.size.min(self.rows.len());
-        self.size = self.size.saturating_mul(SELECTED_GROWTH);
+        self.size = self.size.saturating_mul(self.growth);
         let rest = if wanted < self.rows.len() {
             self.rows.select_nth_unstable_by(wanted, |a, b| b.cmp(a));
             self.rows.split_off(wanted)

@@ -82,6 +82,33 @@ pub(super) fn may_hold(group: &mut Group<'_>, predicate: &Predicate) -> Result<b
     failed.map_or(Ok(may), Err)
 }
 
+/// Those of `rows` that can hold a span for which `predicate` holds, where lists of rows say more than that all can.
+pub(super) fn narrowed(group: &mut Group<'_>, predicate: &Predicate, rows: &RowSet) -> Result<Option<RowSet>> {
+    match predicate {
+        Predicate::Is(condition) => {
+            let Place::Attribute { generic, direct: None, .. } = place(group.block(), &condition.field) else {
+                return Ok(None);
+            };
+            match value_leaf(condition, &generic) {
+                Wanted::Leaf(leaf) if !is_missing(condition) && !holds_for_empty(condition) => {
+                    group.rows_with_rare(leaf, condition, rows)
+                }
+                _ => Ok(None),
+            }
+        }
+        Predicate::All(parts) => {
+            let mut left: Option<RowSet> = None;
+            for part in parts {
+                if let Some(found) = narrowed(group, part, left.as_ref().unwrap_or(rows))? {
+                    left = Some(found);
+                }
+            }
+            Ok(left)
+        }
+        Predicate::Always | Predicate::Never | Predicate::AnyOf(_) => Ok(None),
+    }
+}
+
 fn all(nesting: &Nesting, rows: &RowSet) -> Bitmap {
     let mut found = Bitmap::zeros(nesting.spans());
     for range in rows.ranges() {
@@ -418,6 +445,8 @@ fn attribute(
         }
         return Ok(());
     }
+    let rare = group.rows_with_rare(leaf, condition, rows)?;
+    let rows = rare.as_ref().unwrap_or(rows);
     // Values first: where none passes, whatever its key is, the keys need not be read.
     let max_def = group.block().shape(leaf)?.max_def;
     let mut verdicts = Verdicts::new(condition, group.passing(leaf, condition)?);

@@ -40,6 +40,11 @@ impl Left {
         self.parked.number()
     }
 
+    /// Whether the rows were narrowed down to those that can hold what is asked for.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        self.pool.narrowed
+    }
+
     /// When the traces start that nobody has looked at yet.
     pub(crate) fn starts(&self) -> impl Iterator<Item = u64> + '_ {
         self.pool.rows().iter().map(|(start, _)| *start)
@@ -84,7 +89,7 @@ impl<'a> BlockCursor<'a> {
         let mut counts = self.counts;
         let admitted = self.admit(&mut group, &mut counts)?;
         self.counts = counts;
-        let Some(rows) = admitted else {
+        let Some((rows, narrowed)) = admitted else {
             super::add_costs(&mut self.costs, &group);
             return Ok(None);
         };
@@ -92,7 +97,7 @@ impl<'a> BlockCursor<'a> {
         let first = [group.columns.trace.start, nesting];
         group.announce(&first, &RowSet::all(group.rows))?;
         let all = self.spec.spans == Predicate::Always && self.spec.traces.is_empty();
-        let pool = Pool::new(&mut group, &rows, all)?;
+        let pool = Pool::new(&mut group, &rows, all, narrowed)?;
         Ok(Some(Left { parked: group.park()?, pool, delivered: false }))
     }
 

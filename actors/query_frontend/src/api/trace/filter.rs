@@ -55,6 +55,11 @@ impl Filter {
         Ok(Some(Self { plan, above, below }))
     }
 
+    /// Whether spans stay because of others.
+    pub(crate) fn has_surroundings(&self) -> bool {
+        self.above != Some(0) || self.below != Some(0)
+    }
+
     /// Removes the spans that are not wanted, and the groups left empty; whether there were any.
     ///
     /// # Errors

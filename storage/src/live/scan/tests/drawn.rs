@@ -114,7 +114,7 @@ pub(super) struct Lying {
     pub(super) older: Option<usize>,
 }
 
-const GROUPS: usize = 4;
+pub(super) const GROUPS: usize = 4;
 
 pub(super) fn lying() -> impl Strategy<Value = Lying> {
     (vec(drawn(), 1..12), 0..GROUPS, proptest::option::of(0..GROUPS)).prop_map(|(spans, group, older)| Lying {

@@ -32,7 +32,7 @@ impl Group<'_> {
             }
         }
         if ranges.len() > 1 {
-            self.block.data().will_need(&ranges);
+            self.block.data().will_need(&ranges)?;
         }
         Ok(())
     }

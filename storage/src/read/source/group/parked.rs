@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use vivace_traceql::{Bitmap, Condition, Dictionary};
 
-use super::{Group, LeafState};
+use super::{Group, LeafState, rare};
 use crate::read::{
     block::OpenBlock,
     error::Result,
@@ -24,6 +24,7 @@ pub(in crate::read::source) struct Parked {
     nesting: Option<Arc<Nesting>>,
     cached: usize,
     passing: Vec<(usize, Condition, Option<Arc<Bitmap>>)>,
+    rare: Vec<rare::Known>,
     asked: Vec<(Owner, u32)>,
     attributes: Vec<((usize, Owner, u32), Arc<AttributeColumn>)>,
     leaves: Vec<(usize, ParkedLeaf)>,
@@ -54,6 +55,7 @@ impl Parked {
             self.nesting = None;
         }
         self.passing.clear();
+        self.rare.clear();
         self.attributes.clear();
         let keeps_pages = keeps_nesting && self.cached <= SLIM_ENTRIES;
         if !keeps_pages {
@@ -98,6 +100,7 @@ impl<'a> Group<'a> {
             nesting: self.nesting,
             cached: self.cached,
             passing: self.passing,
+            rare: self.rare,
             asked: self.asked,
             attributes: self.attributes,
             leaves,
@@ -110,6 +113,7 @@ impl<'a> Group<'a> {
         group.nesting = parked.nesting;
         group.cached = parked.cached;
         group.passing = parked.passing;
+        group.rare = parked.rare;
         group.asked = parked.asked;
         group.attributes = parked.attributes;
         for (number, leaf) in parked.leaves {

@@ -45,21 +45,12 @@ pub(super) fn selected_values(
         let spans: Vec<_> = rows.iter().map(|row| batch.handles[*row as usize]).collect();
         let spans = if of_trace { &[][..] } else { &spans[..] };
         let loaded = cursor.load(&traces, spans, &load).map_err(|error| unavailable(&error))?;
-        match (&loaded.columns[..], &load.fields[..]) {
-            ([own, inherited], [of_span, of_resource]) => {
-                for row in 0..own.rows().or_else(|| inherited.rows()).unwrap_or(0) {
-                    let own = own.value(row, of_span);
-                    let value = if own.is_nil() { inherited.value(row, of_resource) } else { own };
-                    values.insert_value(&value);
-                }
-            }
-            _ => add_loaded(&loaded, field, values),
-        }
+        add_loaded(&loaded, field, values);
     }
     Ok(())
 }
 
-/// The fields that have the value of `field`: of an attribute without scope that of the span, and where it has none of its resource.
+/// The fields that have the values of `field`: of an attribute without scope those of spans and of resources, as without a query.
 fn stands_in(field: &Field) -> Vec<Field> {
     match field {
         Field::Attribute { parent: false, scope: Scope::Any, name } => {
@@ -107,7 +98,7 @@ mod tests {
         let mut some = 0;
         for field in fields.iter().filter(named) {
             let mut due = TagSet::new(TagLimits::default());
-            tag_values(&live, field, &failed, None, &mut due).unwrap();
+            stands_in(field).iter().for_each(|field| tag_values(&live, field, &failed, None, &mut due).unwrap());
             let due: Vec<String> = due.into_entries().into_iter().map(|value| value.value).collect();
             let (of_live, of_block) = (
                 told(&live, &field.to_string(), "{ status = error }"),

@@ -54,6 +54,8 @@ end=$(($(date +%s) - 60))
 "$built/queries" make --into "$work/blocks" --blocks 1 --spans 600000 --end "$end" >&2
 single
 "$built/queries" --http 127.0.0.1:3200 --end "$end" --runs 2 >&2
+# With the headers of other clients.
+curl --silent --fail --output "$work/answer" 'http://127.0.0.1:3200/api/search?q=%7B%7D'
 "$built/queries" make --into "$work/blocks" --blocks 4 --spans 40000 --seed 2 --end "$end" >&2
 kill "$single"
 wait "$single"
@@ -76,7 +78,7 @@ runs idle/calls.* >idle.txt
 # The processor that valgrind shows lacks some instructions; what is there for those is taken in by its name.
 {
   runs calls.* | awk '{ print $3 }'
-  grep -iE '^(zstd|huf|_zn.*(memchr|aho_corasick|crc|sha2).*)' names | grep -iE 'avx|bmi2|pclmul|evex|shani'
+  grep -iE '^(_?zstd|_?huf|_zn.*(memchr|aho_corasick|crc|sha2).*)' names | grep -iE 'avx|bmi2|pclmul|evex|shani|asm_loop'
 } | awk -v single=",$idle" 'NR == FNR { known[$3] = index($2 ",", single ","); next } !known[$1]++ { print $1 }' idle.txt - >queries.txt
 # What queries need besides, other roles at rest or not, stands between what rehearsals of queries run, and so comes into memory with it.
 rehearse=$(grep -l rehearse idle/calls.* | sed 's/.*\./,/' | tr -d '\n')

@@ -123,9 +123,11 @@ fn only_what_is_shown_is_read_of_the_columns_that_are_only_shown() {
             let column = profile.columns.iter().find(|column| column.path == path);
             column.unwrap_or_else(|| panic!("{path} is read")).pages
         };
-        // Five traces that stand side by side, three spans each, in pages of eight entries, or of one trace.
-        for shown in ["rs.ss.Spans.SpanID", "TraceID", "RootSpanName", "rs.ss.Spans.StartTimeUnixNano"] {
-            assert!((1..=5).contains(&pages(shown)), "{query}: {} pages of {shown}", pages(shown));
+        // Five traces that stand side by side, three spans each: in pages of eight entries, or of one trace where pages are cut into parts.
+        for (shown, most) in
+            [("rs.ss.Spans.SpanID", 5), ("TraceID", 5), ("RootSpanName", 3), ("rs.ss.Spans.StartTimeUnixNano", 5)]
+        {
+            assert!((1..=most).contains(&pages(shown)), "{query}: {} pages of {shown}", pages(shown));
         }
         let groups = u64::try_from(block.row_groups()).unwrap();
         assert_eq!(profile.row_groups_read + profile.row_groups_by_time + profile.row_groups_by_selection, groups);

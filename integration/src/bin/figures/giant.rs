@@ -78,14 +78,8 @@ fn of_a_node(dir: &Path, options: &Options, asked: &mut Asked) -> anyhow::Result
     let setup = Setup::new(dir).yaml(YAML);
     let node = setup.start()?;
     let target = Target { otlp: node.addr("otlp_http")?, http: node.addr("http")? };
-    let mut asking = Asking::new(&target, vec![("process".to_owned(), node.pid())], options.spans);
-    asking.write()?;
-    let besides = Besides::begin(target.otlp);
-    asking.all("")?;
-    asking.until_in_blocks()?;
-    asking.all("?mode=blocks")?;
-    besides.end()?;
-    asking.judge(asked);
+    let asking = Asking::new(&target, vec![("process".to_owned(), node.pid())], options.spans);
+    live_and_stored(asking, target.otlp, asked)?;
     node.stop()?;
 
     let node = setup.start()?;
@@ -129,9 +123,15 @@ fn of_processes(dir: &Path, options: &Options, asked: &mut Asked) -> anyhow::Res
     let names = Cluster::EACH_ROLE.iter().map(|(name, _)| (*name).to_owned()).filter(|name| name != BROKER);
     let processes = names.map(|name| (name.clone(), cluster.node(&name).pid())).collect();
     let target = Target { otlp: cluster.otlp_http(DISTRIBUTOR), http: cluster.http(FRONTEND) };
-    let mut asking = Asking::new(&target, processes, options.spans);
+    let asking = Asking::new(&target, processes, options.spans);
+    live_and_stored(asking, target.otlp, asked)?;
+    Ok(())
+}
+
+/// Writes the trace, and asks for it while it is recent data, and again when it is in blocks alone.
+fn live_and_stored(mut asking: Asking<'_>, otlp: SocketAddr, asked: &mut Asked) -> anyhow::Result<()> {
     asking.write()?;
-    let besides = Besides::begin(target.otlp);
+    let besides = Besides::begin(otlp);
     asking.all("")?;
     asking.until_in_blocks()?;
     asking.all("?mode=blocks")?;

@@ -10,11 +10,15 @@
 #                                separate processes; --check: exit code 1 if a figure misses what is asked of it
 #
 # CI=true          nothing may be left out: what is missing is a failure
+# CARGO_TARGET_DIR=D   builds in D instead of target/
 # VIVACE_LONG=H    the long form of the tests that have one, about H hours each
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=1
 [ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
+# Whole, because tests run in the folders of their crates.
+CARGO_TARGET_DIR=$(realpath -ms "${CARGO_TARGET_DIR:-target}")
+export CARGO_TARGET_DIR
 
 # Every command selects the same packages, features and profile, or cargo would build dependencies again with other features.
 # The fault injection does nothing unless a test asks for it (`panics::without_the_variable_…`); releases have none.
@@ -87,12 +91,12 @@ install() {
 kafka() {
   local version jars
   version=$(sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' integration/kafka/pom.xml)
-  jars=target/kafka-$version
+  jars=$CARGO_TARGET_DIR/kafka-$version
   need "the log on real Apache Kafka" java openjdk-17-jre-headless || return 1
   if [ -f "$jars/kafka-server-$version.jar" ]; then return 0; fi
   need "the log on real Apache Kafka" mvn maven || return 1
   rm -rf "$jars" "$jars.new"
-  if mvn -q -B -f integration/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$PWD/$jars.new"; then
+  if mvn -q -B -f integration/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory="$jars.new"; then
     mv "$jars.new" "$jars"
     return 0
   fi
@@ -160,7 +164,7 @@ sdk() {
     skip "$python_tests: .venv is missing (./test.sh install)"
     return 0
   fi
-  VIVACE_BIN="$PWD/target/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider integration/sdk
+  VIVACE_BIN="$CARGO_TARGET_DIR/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider integration/sdk
 }
 
 k8s() {
@@ -169,17 +173,17 @@ k8s() {
     skip "manifests and proxies: something is missing (./test.sh install)"
     return 0
   fi
-  VIVACE_BIN="$PWD/target/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider k8s/tests
+  VIVACE_BIN="$CARGO_TARGET_DIR/ci/vivace" .venv/bin/pytest -q -p no:cacheprovider k8s/tests
 }
 
 if [ "${stages[0]}" = figures ]; then
   # The binary alone, as it is built for use: with other crates in the same build its functions have other names (node/link).
   cargo build --locked --release
-  cp target/release/vivace target/figures-vivace
+  cp "$CARGO_TARGET_DIR/release/vivace" "$CARGO_TARGET_DIR/figures-vivace"
   cargo build --locked --release -p vivace-integration --bins
-  VIVACE_BIN=$PWD/target/figures-vivace
+  VIVACE_BIN=$CARGO_TARGET_DIR/figures-vivace
   export VIVACE_BIN
-  exec target/release/figures "${@:2}"
+  exec "$CARGO_TARGET_DIR/release/figures" "${@:2}"
 fi
 for name in "${stages[@]}"; do
   case $name in

@@ -256,8 +256,10 @@ fn said(what: &str, output: &Output) -> anyhow::Result<String> {
 
 /// Where the jars are; without them, or without Java, the calling test is skipped.
 fn jars() -> Option<PathBuf> {
-    let target = std::env::current_exe().ok()?.ancestors().find(|path| path.ends_with("target")).map(Path::to_owned);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
+    let target = match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => PathBuf::from(target),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+    };
     let jars = target.join(format!("kafka-{VERSION}"));
     if !jars.join(format!("kafka-server-{VERSION}.jar")).is_file() {
         skip::skip(&format!("Apache Kafka {VERSION} is not in {} (./test.sh install)", jars.display()));

@@ -70,6 +70,7 @@ pub async fn records_come_back_whole_in_order_and_once(log: Arc<dyn Log>) {
     }
     let bounds = log.bounds(P).await.unwrap();
     assert_eq!((bounds.earliest, bounds.end), (Offset(0), offsets[199].next()));
+    assert_eq!(log.end(P).await.unwrap(), bounds.end);
 }
 
 /// See the name.

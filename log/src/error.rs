@@ -107,8 +107,8 @@ pub enum Error {
         reason: String,
     },
     /// The topic was deleted and created again while this process used it: offsets and everything derived from the log's id mean
-    /// something else now. Restart the process, which then starts with the new topic.
-    #[error("Kafka topic {topic} was created again: its id was {expected} and is now {found}; restart this process")]
+    /// something else now. Whoever opens the log anew has the new topic: consumers do, a distributor has to be restarted for it.
+    #[error("Kafka topic {topic} was created again: its id was {expected} and is now {found}")]
     TopicReplaced {
         /// The topic.
         topic: String,

@@ -151,7 +151,7 @@ impl KafkaLog {
         tracing::info!(
             topic = brokers.settings.topic, partitions = topic.partitions, id = %topic.id, "opened the Kafka topic"
         );
-        let identity = Arc::new(Identity::new(&brokers.settings.topic, topic.id));
+        let identity = Arc::new(Identity::new(&brokers.settings.topic, topic.id, role));
         let lag = LagMetrics::register(&registry);
         let consumption = Arc::new(Consumption::new(lag, Arc::clone(&brokers.clock)));
         let log = Arc::new(Self {
@@ -358,6 +358,11 @@ impl Log for KafkaLog {
             let of = |at: usize| offsets.get(at).copied().flatten().unwrap_or(Offset(0));
             Ok(Bounds { earliest: of(0), end: of(1) })
         })
+    }
+
+    fn end(&self, partition: Partition) -> BoxFuture<'static, Result<Offset, Error>> {
+        let asked = self.ask(partition, vec![OffsetAt::Latest]);
+        Box::pin(async move { Ok(asked.await?.first().copied().flatten().unwrap_or(Offset(0))) })
     }
 
     fn offset_at(&self, partition: Partition, timestamp_ms: i64) -> BoxFuture<'static, Result<Offset, Error>> {

@@ -59,6 +59,15 @@ pub trait Log: Send + Sync {
     /// [`Error::UnknownPartition`], or the broker's error.
     fn bounds(&self, partition: Partition) -> BoxFuture<'static, Result<Bounds, Error>>;
 
+    /// [`Bounds::end`] alone, which may cost less.
+    ///
+    /// # Errors
+    /// As [`Log::bounds`].
+    fn end(&self, partition: Partition) -> BoxFuture<'static, Result<Offset, Error>> {
+        let bounds = self.bounds(partition);
+        Box::pin(async move { Ok(bounds.await?.end) })
+    }
+
     /// Where a reader starts that wants every record since `timestamp_ms` (unix milliseconds): the offset of the first record
     /// with that time or a later one, the end if there is none. A form that keeps no times by offset says the earliest: early
     /// enough for everybody.

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use vivace_runtime::{Clock, SystemClock};
 
-use arguments::{Arguments, Command, Output};
+use arguments::{ArgumentError, Arguments, Command, Output};
 use progress::Progress;
 
 pub(crate) use arguments::help;
@@ -44,15 +44,17 @@ struct Failure(String);
 
 /// Runs `vivace query` with the arguments behind it.
 pub(crate) fn main(arguments: &[String]) -> ExitCode {
-    if matches!(arguments.first().map(String::as_str), Some("-h" | "--help" | "-help" | "help")) {
+    if arguments::asks_for_help(arguments) {
         return print(&help(), ExitCode::SUCCESS);
     }
     let arguments = match arguments::parse(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return fail(&format!("{error}\n\n{}", help()), 2),
+        Err(error @ ArgumentError::NoCommand) => return fail(&format!("{error}\n\n{}", help()), 2),
+        // One line about what is wrong is seen; above a page of flags it is not.
+        Err(error) => return fail(&format!("{error}\n`vivace query -help` lists commands and flags.\n"), 2),
     };
-    // A query that does not parse need not travel: the parser is the server's own.
-    if let Err(error) = check(&arguments) {
+    let now_ns = SystemClock.unix_nanos();
+    if let Err(error) = check(&arguments, now_ns) {
         return fail(&format!("{error}\n"), 2);
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -60,7 +62,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         Err(error) => return fail(&format!("start of the runtime: {error}\n"), 1),
     };
     let mut progress = Progress::new(std::io::stderr(), std::io::stderr().is_terminal());
-    let result = runtime.block_on(ask::ask(&arguments, SystemClock.unix_nanos(), &mut progress));
+    let result = runtime.block_on(ask::ask(&arguments, now_ns, &mut progress));
     progress.clear();
     match result {
         Ok(shown) => finish(&shown),
@@ -68,7 +70,14 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn check(arguments: &Arguments) -> Result<(), String> {
+/// What can be said without the server. A query that does not parse need not travel: the parser is the server's own.
+fn check(arguments: &Arguments, now_ns: u64) -> Result<(), String> {
+    arguments.times.window(now_ns).map_err(|error| error.to_string())?;
+    http::Server::new(&arguments.url).map_err(|failure| failure.to_string())?;
+    if let Some(filter) = &arguments.filter {
+        // The server passes over what it cannot use, because it is asked while somebody types. Here all has been typed.
+        vivace_traceql::Query::parse(filter).map_err(|error| format!("-filter: {}", error.render()))?;
+    }
     let query = match &arguments.command {
         Command::Search(query) | Command::Metrics(query) => query,
         Command::Explain(target) if !arguments::is_trace_id(target) => target,
@@ -133,5 +142,36 @@ fn pick(output: Output, json: &[u8], table: impl FnOnce() -> Result<String, Fail
             Ok(text)
         }
         Output::Table => table(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000_000_000_000;
+
+    fn checked(line: &[&str]) -> Result<(), String> {
+        let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+        check(&arguments::parse(&words).unwrap(), NOW)
+    }
+
+    #[test]
+    fn what_is_wrong_by_itself_is_said_before_anybody_is_asked() {
+        let cases: [(&[&str], &str); 7] = [
+            (&["values", "name", "-filter", "{ kind = "], "-filter: parse error at line 1, col 10"),
+            (&["search", "{ }", "-since=5m", "-start=now-1m"], "-start and -since exclude each other"),
+            (&["search", "{ }", "-start=now", "-end=now-1h"], "the window is empty"),
+            (&["tags", "-url=localhost:3200"], "it has to begin with http://"),
+            (&["search", "{ "], "parse error at line 1, col 3"),
+            (&["search", "{ } | rate()"], "use `vivace query metrics`"),
+            (&["metrics", "{ }"], "computes no series"),
+        ];
+        for (line, why) in cases {
+            let error = checked(line).unwrap_err();
+            assert!(error.contains(why), "{line:?}: {error}");
+        }
+        let fine = ["values", "name", "-filter", "{ kind = server }", "-start=now-1h", "-url=http://localhost:3200"];
+        assert_eq!(checked(&fine), Ok(()));
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::trace_walk::{SpanHead, for_each_span};
 use crate::vivace::{FindTraceBatch, FindTraceRequest};
 use crate::wire::{self, Reader, WireError};
 
@@ -27,35 +26,6 @@ const SPAN: u32 = 0x12;
 pub fn page(request: &FindTraceRequest) -> Option<(u64, usize)> {
     let spans = usize::try_from(request.page_spans).unwrap_or(usize::MAX);
     (spans > 0).then_some((request.page_from_unix_nano, spans))
-}
-
-/// Those of the parts that can have spans of a page: that start at `from`, or are of the first `count` that start later. Parts that cannot
-/// be read stay, so that their reader says so.
-#[must_use]
-pub fn narrowed(parts: Vec<Bytes>, from: u64, count: usize) -> Vec<Bytes> {
-    // A span can be in several parts, and counts once.
-    let mut later = Vec::new();
-    let mut firsts: Vec<Option<u64>> = Vec::with_capacity(parts.len());
-    for part in &parts {
-        let mut first: Option<u64> = None;
-        let walked = for_each_span(part, |span| {
-            let head = SpanHead::read(span.span)?;
-            let start = head.start_unix_nano;
-            if start >= from {
-                first = Some(first.map_or(start, |first| first.min(start)));
-            }
-            if start > from {
-                later.push((start, head.identity()));
-            }
-            Ok::<_, WireError>(())
-        });
-        firsts.push(if walked.is_ok() { first } else { Some(0) });
-    }
-    later.sort_unstable();
-    later.dedup();
-    let last = count.checked_sub(1).and_then(|last| later.get(last)).map_or(u64::MAX, |(start, _)| *start);
-    let wanted = |first: Option<u64>| first.is_some_and(|first| first <= last);
-    parts.into_iter().zip(firsts).filter(|(_, first)| wanted(*first)).map(|(part, _)| part).collect()
 }
 
 /// Batches with all of `parts`, each an encoded `tempopb.Trace`, made one by one. Only `parts` is set in them.
@@ -353,26 +323,6 @@ mod tests {
         let back: Vec<Bytes> = all.into_iter().flat_map(|batch| batch.parts).collect();
         assert_eq!(merged(&back), merged(&parts));
         assert_eq!(batches(Vec::new()).count(), 0);
-    }
-
-    #[test]
-    fn parts_without_spans_of_a_page_are_left_out_and_copies_count_once() {
-        let parts: Vec<Bytes> = (1..=4).map(trace_at).collect();
-        let twice = [parts.clone(), parts.clone()].concat();
-        assert_eq!(narrowed(parts.clone(), 0, 2), parts[..2]);
-        assert_eq!(narrowed(parts.clone(), 2, 1), parts[1..3]);
-        assert_eq!(narrowed(twice, 0, 2), [&parts[..2], &parts[..2]].concat());
-        assert_eq!(narrowed(parts.clone(), 4, 9), parts[3..]);
-        assert!(narrowed(parts, 5, 9).is_empty());
-        let damaged = vec![Bytes::from_static(&[0x0a, 9])];
-        assert_eq!(narrowed(damaged.clone(), 5, 9), damaged);
-    }
-
-    fn trace_at(start: u64) -> Bytes {
-        let span = Span { span_id: start.to_be_bytes().to_vec(), start_time_unix_nano: start, ..Span::default() };
-        let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
-        let resource = ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() };
-        Trace { resource_spans: vec![resource] }.encode_to_vec().into()
     }
 
     proptest! {

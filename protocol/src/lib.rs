@@ -22,6 +22,7 @@ mod rpc_status;
 mod search_batch;
 pub mod service;
 pub mod slicer;
+pub mod trace_page;
 pub mod trace_walk;
 pub mod wire;
 

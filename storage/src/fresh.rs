@@ -13,6 +13,7 @@ use vivace_protocol::TraceId;
 
 use crate::{
     meta::{BlockMeta, Timestamp},
+    split::Split,
     write::{BlockSpec, BlockWriter, Error, FinishedBlock},
 };
 
@@ -64,6 +65,7 @@ pub fn encode_block<'a>(
 ) -> Result<EncodedBlock, Error> {
     let mut encoded =
         EncodedBlock { block: None, leftover: Vec::new(), refused: Vec::new(), duplicates: 0, damaged: 0 };
+    let mut split = Split::of(spec.continued);
     let mut writer = BlockWriter::new(spec.clone())?;
     for (id, parts) in traces {
         let added = if careful { Err(Error::Wire) } else { writer.add_trace(id.0, parts) };
@@ -77,12 +79,14 @@ pub fn encode_block<'a>(
         };
         encoded.duplicates += u64::try_from(added.duplicates).unwrap_or(u64::MAX);
         encoded.damaged += added.damaged;
+        split.note(id, &added.leftover);
         if !added.leftover.is_empty() {
             encoded.leftover.push((id, added.leftover));
         }
     }
     encoded.block = match writer.finish() {
         Ok(mut block) => {
+            split.finish(&mut block.meta, received.between_ms.0);
             clamp(&mut block.meta, received);
             Some(block)
         }

@@ -17,6 +17,7 @@ pub mod profile;
 pub mod query;
 mod read;
 mod schema;
+mod split;
 mod tags;
 mod tenant_index;
 mod write;
@@ -42,14 +43,15 @@ pub use live::{
 };
 pub use meta::{BlockMeta, CompactedBlockMeta, Error as MetaError, Timestamp, Version};
 pub use read::{
-    BlockCursor, BlockObjects, BlockOpener, BlockSource, Decoded, Error as ReadError, FileRanges, FirstStarts,
-    LeafCost, LocalBlock, MemoryBlock, OpenBlock, Ranges, Rows, StoredBlock, TraceRow, find_trace, first_starts,
-    locate_trace, may_contain, read_trace, read_trace_in_pieces, rows,
+    BlockCursor, BlockObjects, BlockOpener, BlockSource, Decoded, Error as ReadError, FileRanges, JoinedCursor,
+    JoinedTrace, LeafCost, LocalBlock, MemoryBlock, OpenBlock, PageStarts, Ranges, Rows, StoredBlock, TraceRow,
+    find_trace, locate_trace, may_contain, read_trace, read_trace_in_pieces, rows,
 };
 pub use schema::{
     AttrLeaves, Columns, DedicatedLeaf, Error as SchemaError, EventColumns, Leaf, LeafType, LinkColumns,
     ResourceColumns, Schema, ScopeColumns, SpanColumns, StatsColumns, TraceColumns,
 };
+pub use split::{Continued, SplitTrace};
 pub use tags::{TagKind, TagLimits, TagNames, TagSet, TagSource, TagValue, tag_values};
 pub use tenant_index::{Error as TenantIndexError, TenantIndex};
 pub use write::{AddedTrace, BlockSpec, BlockWriter, BloomSpec, Error as WriteError, FinishedBlock};

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-use crate::dedicated::DedicatedColumns;
+use crate::{dedicated::DedicatedColumns, split::SplitTrace};
 
 /// Name of the object that makes a block live.
 pub(crate) const META: &str = "meta.json";
@@ -185,6 +185,14 @@ pub struct BlockMeta {
     /// 1 for blocks that were written once; metrics queries skip every other value.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replication_factor: u32,
+    /// Traces of which other blocks hold further parts; Tempo has no such field.
+    #[serde(
+        rename = "vivaceSplitTraces",
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub split_traces: Vec<SplitTrace>,
 }
 
 impl BlockMeta {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use vivace_protocol::vivace::{Profile, ProfileColumn};
 use vivace_traceql::{Cursor, FetchError, FetchSpec, FetchStats, LoadSpec, Loaded, Source, SpanBatch, SpanHandle};
 
-use crate::{BlockCursor, BlockSource, OpenBlock};
+use crate::{BlockCursor, BlockSource, OpenBlock, TraceRow};
 
 /// A block that takes notes while it is queried.
 #[derive(Debug)]
@@ -24,6 +24,11 @@ impl ProfiledBlock {
     #[must_use]
     pub fn new(block: Arc<OpenBlock>) -> Self {
         Self { source: BlockSource::new(block), profile: RefCell::default(), began: Instant::now() }
+    }
+
+    /// Without these traces, which somebody else asks for.
+    pub(crate) fn passing_over(self, apart: Arc<[TraceRow]>) -> Self {
+        Self { source: self.source.passing_over(apart), ..self }
     }
 
     /// The notes. What was neither reading nor loading since the beginning was evaluating.

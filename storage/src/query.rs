@@ -8,6 +8,7 @@ mod names;
 mod newest;
 mod rehearsal;
 mod share;
+mod split;
 mod sums;
 mod values;
 
@@ -34,6 +35,7 @@ pub use self::metrics::{
 };
 pub use self::rehearsal::{RehearsalError, rehearse};
 pub use self::share::Share;
+pub use self::split::{SplitOver, asks_for_traces, metrics_split, search_split, window_of};
 pub use self::sums::{TagNamesSum, TagValuesSum};
 use crate::tags::{TagLimits, TagNames, TagSet, TagSource, tag_values};
 use crate::{BlockSource, OpenBlock, read};
@@ -58,17 +60,13 @@ pub fn locate_trace(block: &OpenBlock, id: TraceId) -> Result<Option<read::Trace
 /// Pieces of a row are about this large: a message each, with room for the span that goes beyond.
 const PIECE: usize = vivace_protocol::find_trace::BATCH_BYTES - (256 << 10);
 
-/// The first spans from some time on of a row that [`locate_trace`] has found in this block; see [`read::first_starts`].
+/// When the first span of a row starts that may be on a page; see [`read::PageStarts::first_of`]. The row is one that [`locate_trace`] has
+/// found in this block.
 ///
 /// # Errors
 /// UNAVAILABLE when the block cannot be read.
-pub fn first_starts(
-    block: &OpenBlock,
-    row: read::TraceRow,
-    from: u64,
-    count: usize,
-) -> Result<Option<read::FirstStarts>, Status> {
-    read::first_starts(block, row, from, count).map_err(|error| unavailable(&error))
+pub fn first_of_page(page: &read::PageStarts, block: &OpenBlock, row: read::TraceRow) -> Result<Option<u64>, Status> {
+    page.first_of(block, row).map_err(|error| unavailable(&error))
 }
 
 /// The spans that start in `starts` of a row that [`locate_trace`] has found in this block, in pieces that are traces: a row can have
@@ -80,21 +78,12 @@ pub fn read_trace(block: &OpenBlock, row: read::TraceRow, starts: RangeInclusive
     read::read_trace_in_pieces(block, row, PIECE, starts).map_err(|error| unavailable(&error))
 }
 
-/// What a block has of a trace, in pieces that are traces; of a page (from when on, how many spans that start later) what the block can
-/// add to it.
+/// All that a block has of a trace, in pieces that are traces.
 ///
 /// # Errors
 /// UNAVAILABLE when the block cannot be read.
-pub fn find_pieces(block: &OpenBlock, id: TraceId, page: Option<(u64, usize)>) -> Result<Vec<Bytes>, Status> {
-    let Some(row) = locate_trace(block, id)? else { return Ok(Vec::new()) };
-    let starts = match page {
-        None => 0..=u64::MAX,
-        Some((from, count)) => match first_starts(block, row, from, count)? {
-            Some(told) => from..=told.last,
-            None => return Ok(Vec::new()),
-        },
-    };
-    read_trace(block, row, starts)
+pub fn find_pieces(block: &OpenBlock, id: TraceId) -> Result<Vec<Bytes>, Status> {
+    locate_trace(block, id)?.map_or(Ok(Vec::new()), |row| read_trace(block, row, 0..=u64::MAX))
 }
 
 /// An error with its causes on one line: what could not be read, and may be read by a second attempt.

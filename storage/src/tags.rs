@@ -166,8 +166,8 @@ impl TagValue {
         Some(match value {
             Value::Str(text) => Self::new(TagKind::String, &**text),
             Value::Int(value) => Self::new(TagKind::Int, value.to_string()),
-            // With a fraction, so that a query that is made of it says what was meant.
-            Value::Float(value) => Self::new(TagKind::Float, format!("{value:?}")),
+            // As in a query: with a fraction or an exponent, so that it is not read as an integer.
+            Value::Float(_) => Self::new(TagKind::Float, value.to_string()),
             Value::Bool(value) => Self::new(TagKind::Bool, value.to_string()),
             Value::Duration(_) | Value::Status(_) | Value::Kind(_) | Value::List(_) | Value::Nil => return None,
         })
@@ -476,7 +476,14 @@ mod tests {
         let any = |value| AnyValue { value: Some(value) };
         let list =
             Any::ArrayValue(ArrayValue { values: ["b", "a"].map(|text| any(Any::StringValue(text.into()))).into() });
-        let values = [("list", list), ("ratio", Any::DoubleValue(2.0)), ("none", Any::StringValue(String::new()))];
+        let values = [
+            ("list", list),
+            ("ratio", Any::DoubleValue(2.0)),
+            ("large", Any::DoubleValue(1e12)),
+            ("small", Any::DoubleValue(-1e-9)),
+            ("endless", Any::DoubleValue(f64::INFINITY)),
+            ("none", Any::StringValue(String::new())),
+        ];
         let attributes =
             values.map(|(key, value)| KeyValue { key: key.into(), value: Some(any(value)), ..KeyValue::default() });
         let span =
@@ -493,6 +500,9 @@ mod tests {
         for query in ["", "{ }"] {
             assert_eq!(told("span.list", query), [text("string", "a"), text("string", "b")], "{query}");
             assert_eq!(told("span.ratio", query), [text("float", "2.0")], "{query}");
+            assert_eq!(told("span.large", query), [text("float", "1e+12")], "{query}");
+            assert_eq!(told("span.small", query), [text("float", "-1e-09")], "{query}");
+            assert_eq!(told("span.endless", query), [text("float", "+Inf")], "{query}");
             assert_eq!(told("span.none", query), [], "{query}");
             assert_eq!(told("statusMessage", query), [], "{query}");
         }

@@ -42,8 +42,10 @@ use crate::{
     index::RowGroupIndex,
     meta::{BlockMeta, Timestamp, Version},
     schema::Schema,
+    split::Continued,
 };
 pub(crate) use columns::{LeafWriter, Numbers};
+pub(crate) use nested_set::{NestedSet, Numbers as Position, Place};
 use footer::Footer;
 use node::PageRoom;
 use row_group::RowGroup;
@@ -112,6 +114,8 @@ pub struct BlockSpec {
     pub compaction_level: u32,
     /// 1 for what Vivace writes.
     pub replication_factor: u32,
+    /// What the block goes on with; none for a block that begins its traces.
+    pub continued: Option<Continued>,
 }
 
 /// Size and sharpness of the bloom filters.
@@ -139,6 +143,7 @@ impl BlockSpec {
             time_bounds: None,
             compaction_level: 0,
             replication_factor: 1,
+            continued: None,
         }
     }
 }
@@ -317,6 +322,7 @@ impl BlockWriter {
             footer_size,
             dedicated_columns: self.spec.dedicated,
             replication_factor: self.spec.replication_factor,
+            split_traces: Vec::new(),
         };
         let data = self.footer.take_data();
         Ok(FinishedBlock { meta, data, blooms: bloom.to_objects(), index: Bytes::from(self.index.to_json()) })

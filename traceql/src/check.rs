@@ -16,6 +16,9 @@ use crate::{
 /// Compiled regular expressions by their text.
 pub(crate) type Patterns = HashMap<Arc<str>, Arc<Pattern>>;
 
+/// Most regular expressions of a query: each takes memory of its own while it runs.
+const MAX_PATTERNS: usize = 512;
+
 type Refusal = (ErrorKind, String);
 
 fn wrong<T>(message: String) -> Result<T, Refusal> {
@@ -192,6 +195,11 @@ impl Checker {
 
     fn pattern(&mut self, source: &Arc<str>) -> Result<(), Refusal> {
         if !self.patterns.contains_key(source) {
+            if self.patterns.len() >= MAX_PATTERNS {
+                return wrong(format!(
+                    "more than {MAX_PATTERNS} regular expressions in one query: join those of one field by |"
+                ));
+            }
             match Pattern::new(source) {
                 Ok(pattern) => self.patterns.insert(source.clone(), Arc::new(pattern)),
                 Err(error) => return wrong(error.to_string()),

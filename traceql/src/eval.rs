@@ -1,9 +1,12 @@
 //! Programs over columns. Filters work a column at a time and test each dictionary entry once; only what compares
 //! or computes with several fields goes row by row.
 
+mod chosen;
 mod test;
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+pub(crate) use chosen::{Choice, Chosen};
 
 use crate::{
     bitmap::Bitmap,
@@ -23,6 +26,15 @@ pub(crate) struct View<'a> {
     /// Rows that stand for an event (link); `None` when every row reads the first one.
     has_event: Option<Bitmap>,
     has_link: Option<Bitmap>,
+    /// Whether a span without events (links) lacks whatever an event (a link) could have.
+    none_lacks: bool,
+}
+
+/// The span of each row of an expanded view, and the event and link that it stands for; [`NIL_ID`] for none.
+struct Candidates {
+    spans: Vec<u32>,
+    events: Vec<u32>,
+    links: Vec<u32>,
 }
 
 /// Answers of a pattern for the entries of dictionaries, kept while batches share them.
@@ -73,11 +85,16 @@ impl<'a> View<'a> {
                 }
             })
             .collect();
-        Self { rows, fields, columns, has_event: None, has_link: None }
+        Self { rows, fields, columns, has_event: None, has_link: None, none_lacks: false }
     }
 
-    /// One row per span, event and link, and the span of each row. Lists that are not read do not multiply.
-    fn expanded(&self, batch: &'a SpanBatch, events: bool, links: bool) -> (View<'a>, Vec<u32>) {
+    /// Says whether `event.x = nil` holds of spans without events, and the same of links.
+    pub(crate) fn with_none_lacking(self, none_lacks: bool) -> Self {
+        Self { none_lacks, ..self }
+    }
+
+    /// One row per span, event and link, and what each row stands for. Lists that are not read do not multiply.
+    fn expanded(&self, batch: &'a SpanBatch, events: bool, links: bool) -> (View<'a>, Candidates) {
         let (mut spans, mut event_rows, mut link_rows) = (Vec::new(), Vec::new(), Vec::new());
         let candidates = |offsets: &Option<Offsets>, wanted: bool, span: usize| match offsets {
             Some(offsets) if wanted && offsets[span] < offsets[span + 1] => offsets[span]..offsets[span + 1],
@@ -114,24 +131,35 @@ impl<'a> View<'a> {
             rows: spans.len(),
             fields: self.fields,
             columns,
-            has_event: events.then(|| Bitmap::from_slice(&event_rows, |row| *row != NIL_ID)),
-            has_link: links.then(|| Bitmap::from_slice(&link_rows, |row| *row != NIL_ID)),
+            has_event: (events && !self.none_lacks).then(|| Bitmap::from_slice(&event_rows, |row| *row != NIL_ID)),
+            has_link: (links && !self.none_lacks).then(|| Bitmap::from_slice(&link_rows, |row| *row != NIL_ID)),
+            none_lacks: self.none_lacks,
         };
-        (view, spans)
+        (view, Candidates { spans, events: event_rows, links: link_rows })
     }
 
-    /// The spans for which some choice of an event and a link makes the program true.
-    pub(crate) fn select(&self, batch: &'a SpanBatch, program: &Program, verdicts: &mut Verdicts) -> Bitmap {
+    /// The spans for which some choice of an event and a link makes the program true; the first such choice is noted.
+    pub(crate) fn select(
+        &self,
+        batch: &'a SpanBatch,
+        program: &Program,
+        verdicts: &mut Verdicts,
+        chosen: &mut Chosen,
+    ) -> Bitmap {
         let events = program.reads(Level::Event, self.fields);
         let links = program.reads(Level::Link, self.fields);
         if !events && !links {
             return self.run(program, verdicts);
         }
-        let (view, spans) = self.expanded(batch, events, links);
+        let (view, candidates) = self.expanded(batch, events, links);
         let rows = view.run(program, verdicts);
         let mut selected = Bitmap::zeros(self.rows);
         for row in rows.ones_iter() {
-            selected.set(spans[row] as usize, true);
+            let span = candidates.spans[row] as usize;
+            if !selected.get(span) {
+                selected.set(span, true);
+                chosen.note(self.rows, span, candidates.events[row], candidates.links[row]);
+            }
         }
         selected
     }
@@ -216,8 +244,9 @@ impl<'a> View<'a> {
         }
     }
 
-    /// From here on event and link columns show the first event and link that has a value, each for itself.
-    pub(crate) fn show_first_values(&mut self, batch: &SpanBatch) {
+    /// From here on event and link columns show what was chosen of the span; where nothing was, or that lacks the value, the
+    /// first event or link that has one, each for itself.
+    pub(crate) fn show_values(&mut self, batch: &SpanBatch, chosen: &Chosen) {
         let mut fetched = 0;
         for (shown, field) in self.columns.iter_mut().zip(self.fields) {
             let offsets = match field.level() {
@@ -231,9 +260,12 @@ impl<'a> View<'a> {
             };
             if let (Some(column), Some(offsets)) = (batch.columns.get(fetched), offsets) {
                 let present = column.presence(offsets.last().map_or(0, |end| *end as usize));
-                let first =
-                    |pair: &[u32]| (pair[0]..pair[1]).find(|item| present.get(*item as usize)).unwrap_or(NIL_ID);
-                let rows: Vec<u32> = offsets.windows(2).map(first).collect();
+                let level = field.level();
+                let value = |(span, pair): (usize, &[u32])| {
+                    let mut items = chosen.row(level, span).into_iter().chain(pair[0]..pair[1]);
+                    items.find(|item| present.get(*item as usize)).unwrap_or(NIL_ID)
+                };
+                let rows: Vec<u32> = offsets.windows(2).enumerate().map(value).collect();
                 *shown = Cow::Owned(column.take_optional(&rows, field));
             }
             fetched += 1;

@@ -8,7 +8,7 @@ use crate::{
     ast::{Aggregate, Body, Expr, Form, Pipeline, ScalarExpr, SpansetExpr, SpansetOp, Stage},
     bitmap::Bitmap,
     condition::Predicate,
-    eval::{Verdicts, View},
+    eval::{Chosen, Verdicts, View},
     fetch::{FetchSpec, LoadSpec, SpanBatch, TimeRange, TraceFields},
     field::{Field, Intrinsic, Level, Scope},
     program::{Compiler, Program, Scalar, Slot},
@@ -53,7 +53,18 @@ pub enum EvalError {
     /// Nested-set numbers were asked for and are missing.
     #[error("batch has no nested-set numbers")]
     NoStructure,
+    /// A trace has spans with too many different values: each group takes memory, however few of them are shown.
+    #[error("{name} makes more than {most} groups of the spans of one trace, group by what has fewer values")]
+    Groups {
+        /// The stage as written.
+        name: Arc<str>,
+        /// What it may make.
+        most: usize,
+    },
 }
+
+/// Groups of the spans of one trace, about 500 bytes each.
+const MOST_GROUPS: usize = 1 << 18;
 
 /// A search ready to run: which columns to fetch, which spans can matter, and the compiled stages.
 ///
@@ -73,6 +84,12 @@ pub struct SearchPlan {
     filters: Vec<Program>,
     /// Everything the stages compute with: fetched columns, trace and structure intrinsics.
     fields: Vec<Field>,
+    /// Nested-set numbers that are shown.
+    positions: Vec<Field>,
+    /// Whether stages group or compute, and not only select.
+    computes: bool,
+    /// See [`with_none_lacking`](Self::with_none_lacking).
+    none_lacks: bool,
     spec: FetchSpec,
     output: LoadSpec,
     most_recent: bool,
@@ -123,6 +140,8 @@ pub struct Survivor {
     pub trace: u32,
     /// In deterministic order.
     pub sets: Vec<Spanset>,
+    /// Which events and links of the batch's spans the filters held for.
+    pub(crate) chosen: Arc<Chosen>,
 }
 
 /// Evaluates batches of one fetch; keeps what it has learnt about shared dictionaries.
@@ -173,6 +192,12 @@ impl SearchPlan {
         let Planner { compiler, filters, selected } = planner;
         let fields = compiler.columns.fields;
         let is_structure = |field: &Field| matches!(field, Field::Intrinsic(name) if name.is_structure());
+        let mut positions: Vec<Field> = Vec::new();
+        for field in fields.iter().chain(&selected).filter(|field| is_structure(field)) {
+            if !positions.contains(field) {
+                positions.push(field.clone());
+            }
+        }
         let trace_fields = TraceFields {
             times: fields.contains(&Intrinsic::TraceDuration.into()),
             root: fields
@@ -197,7 +222,7 @@ impl SearchPlan {
             window: None,
             ids: fields.contains(&Intrinsic::TraceId.into()),
             trace_fields,
-            structure: fields.iter().any(is_structure) || has_structural(&stages),
+            structure: !positions.is_empty() || has_structural(&stages),
             select_all: false,
             newest_first: false,
         };
@@ -209,9 +234,12 @@ impl SearchPlan {
             }
         }
         Self {
+            computes: computes(&stages),
+            none_lacks: false,
             stages,
             filters,
             fields,
+            positions,
             spec,
             output: LoadSpec { fields: shown, trace_fields: TraceFields::ALL },
             most_recent,
@@ -221,6 +249,21 @@ impl SearchPlan {
     /// Whether a span's fate hangs on its own values alone, so that a source may leave out spans for any reason.
     pub(crate) fn is_span_wise(&self) -> bool {
         self.stages.iter().all(|step| matches!(step, Step::Spans(Set::Filter(_)) | Step::By { .. } | Step::Coalesce))
+    }
+
+    /// Whether that is so, and its own values are all that is computed with: no facts of the trace, no place in the tree.
+    pub(crate) fn is_local(&self) -> bool {
+        let counts_children = self.spec.fields.contains(&Intrinsic::ChildCount.into());
+        let asks_for_trace = self.spec.trace_fields != TraceFields::default() || self.spec.structure;
+        self.is_span_wise() && !counts_children && !asks_for_trace
+    }
+
+    /// The same plan, for which `event.x = nil` also holds of spans without events, and `link.x = nil` of those without links: what
+    /// a filter of a trace means, and a search does not. Nothing is pushed down any more.
+    #[must_use]
+    pub fn with_none_lacking(self) -> Self {
+        let spec = FetchSpec { spans: Predicate::Always, traces: Vec::new(), ..self.spec };
+        Self { none_lacks: true, spec, ..self }
     }
 
     /// Everything that is computed with or shown, in the order of the view's columns.
@@ -258,10 +301,10 @@ impl SearchPlan {
         Evaluator { plan: self, verdicts: Verdicts::default() }
     }
 
-    /// Nested-set numbers that the query reads, by canonical name, for one row.
+    /// Nested-set numbers that the query reads or selects, by canonical name, for one row.
     pub(crate) fn structure_attributes(&self, batch: &SpanBatch, row: usize) -> Vec<(Arc<str>, Value)> {
         let Some(structure) = &batch.structure else { return Vec::new() };
-        self.fields
+        self.positions
             .iter()
             .filter_map(|field| {
                 let numbers = match field {
@@ -400,6 +443,22 @@ fn trace_demands(set: &Set, filters: &[Program], demands: &mut Vec<Predicate>) {
     }
 }
 
+fn computes(steps: &[Step]) -> bool {
+    fn within(set: &Set) -> bool {
+        match set {
+            Set::Filter(_) => false,
+            Set::Binary { left, right, .. } => within(left) || within(right),
+            Set::Pipeline(steps) => computes(steps),
+        }
+    }
+    steps.iter().any(|step| match step {
+        Step::Spans(set) => within(set),
+        Step::Scalar { argument, .. } => argument.is_some(),
+        Step::By { .. } => true,
+        Step::Coalesce => false,
+    })
+}
+
 fn has_structural(steps: &[Step]) -> bool {
     fn within(set: &Set) -> bool {
         match set {
@@ -421,7 +480,7 @@ struct Run<'a> {
 
 /// A batch with the spans that a plan selects from it.
 pub(crate) struct Selection<'a> {
-    /// The columns of the plan's fields; of events and links the first values.
+    /// The columns of the plan's fields; of events and links those that the filters held for, else the first with a value.
     pub(crate) view: View<'a>,
     /// The spans that pass all stages.
     pub(crate) spans: Bitmap,
@@ -438,7 +497,8 @@ impl<'p> Evaluator<'p> {
     where
         'p: 'a,
     {
-        let (mut view, filters) = self.test(batch)?;
+        let (mut view, filters, chosen) = self.test(batch)?;
+        view.show_values(batch, &chosen);
         let spans = if self.plan.is_span_wise() {
             let mut spans = Bitmap::ones(batch.len());
             for step in &self.plan.stages {
@@ -449,16 +509,15 @@ impl<'p> Evaluator<'p> {
             spans
         } else {
             let mut spans = Bitmap::zeros(batch.len());
-            for survivor in self.survivors(batch, &view, &filters)? {
+            for survivor in self.survivors(batch, &view, &filters, chosen)? {
                 survivor.sets.iter().flat_map(|set| &set.rows).for_each(|row| spans.set(*row as usize, true));
             }
             spans
         };
-        view.show_first_values(batch);
         Ok(Selection { view, spans, filters })
     }
 
-    fn test<'a>(&mut self, batch: &'a SpanBatch) -> Result<(View<'a>, Vec<Bitmap>), EvalError>
+    fn test<'a>(&mut self, batch: &'a SpanBatch) -> Result<(View<'a>, Vec<Bitmap>, Chosen), EvalError>
     where
         'p: 'a,
     {
@@ -469,9 +528,11 @@ impl<'p> Evaluator<'p> {
         if plan.spec.structure && batch.structure.is_none() {
             return Err(EvalError::NoStructure);
         }
-        let view = View::spans(batch, &plan.fields);
-        let filters = plan.filters.iter().map(|program| view.select(batch, program, &mut self.verdicts)).collect();
-        Ok((view, filters))
+        let view = View::spans(batch, &plan.fields).with_none_lacking(plan.none_lacks);
+        let mut chosen = Chosen::default();
+        let select = |program| view.select(batch, program, &mut self.verdicts, &mut chosen);
+        let filters = plan.filters.iter().map(select).collect();
+        Ok((view, filters, chosen))
     }
 
     /// Runs all stages over the traces of a batch. Survivors are in batch order.
@@ -479,12 +540,21 @@ impl<'p> Evaluator<'p> {
     /// # Errors
     /// When the query meets data it is not defined for, or the batch is not what the plan asked for.
     pub fn evaluate(&mut self, batch: &SpanBatch) -> Result<Vec<Survivor>, EvalError> {
-        let (view, filters) = self.test(batch)?;
-        self.survivors(batch, &view, &filters)
+        let (mut view, filters, chosen) = self.test(batch)?;
+        if self.plan.computes {
+            view.show_values(batch, &chosen);
+        }
+        self.survivors(batch, &view, &filters, chosen)
     }
 
-    fn survivors(&self, batch: &SpanBatch, view: &View<'_>, filters: &[Bitmap]) -> Result<Vec<Survivor>, EvalError> {
-        let plan = self.plan;
+    fn survivors(
+        &self,
+        batch: &SpanBatch,
+        view: &View<'_>,
+        filters: &[Bitmap],
+        chosen: Chosen,
+    ) -> Result<Vec<Survivor>, EvalError> {
+        let (plan, chosen) = (self.plan, Arc::new(chosen));
         let run = Run { batch, view, filters };
         let mut survivors = Vec::new();
         for (trace, info) in (0_u32..).zip(&batch.traces) {
@@ -500,7 +570,7 @@ impl<'p> Evaluator<'p> {
             }
             let sets = run.steps(rest, vec![Spanset { rows: first, attributes: Vec::new() }])?;
             if !sets.is_empty() {
-                survivors.push(Survivor { trace, sets });
+                survivors.push(Survivor { trace, sets, chosen: chosen.clone() });
             }
         }
         Ok(survivors)
@@ -509,9 +579,9 @@ impl<'p> Evaluator<'p> {
     /// The spans of a batch that pass a plan of a single filter, without the later stages.
     #[must_use]
     pub fn first_filter(&mut self, batch: &SpanBatch) -> Bitmap {
-        let view = View::spans(batch, &self.plan.fields);
+        let view = View::spans(batch, &self.plan.fields).with_none_lacking(self.plan.none_lacks);
         match self.plan.filters.first() {
-            Some(program) => view.select(batch, program, &mut self.verdicts),
+            Some(program) => view.select(batch, program, &mut self.verdicts, &mut Chosen::default()),
             None => Bitmap::ones(batch.len()),
         }
     }
@@ -546,7 +616,13 @@ impl Run<'_> {
                         Some(set)
                     })
                     .collect(),
-                Step::By { scalar, name } => sets.into_iter().flat_map(|set| self.group(scalar, name, set)).collect(),
+                Step::By { scalar, name } => {
+                    let mut groups = Vec::new();
+                    for set in sets {
+                        self.group(scalar, name, set, &mut groups)?;
+                    }
+                    groups
+                }
                 Step::Coalesce => {
                     let mut rows: Vec<u32> = sets.into_iter().flat_map(|set| set.rows).collect();
                     rows.sort_unstable();
@@ -597,7 +673,13 @@ impl Run<'_> {
     }
 
     /// Groups in the order in which their values first occur.
-    fn group(&self, scalar: &Scalar, name: &Arc<str>, set: Spanset) -> Vec<Spanset> {
+    fn group(
+        &self,
+        scalar: &Scalar,
+        name: &Arc<str>,
+        set: Spanset,
+        grouped: &mut Vec<Spanset>,
+    ) -> Result<(), EvalError> {
         let mut groups: Vec<(Value, Vec<u32>)> = Vec::new();
         let mut index: HashMap<Value, usize> = HashMap::new();
         for row in set.rows {
@@ -607,15 +689,16 @@ impl Run<'_> {
                 groups.len() - 1
             });
             groups[group].1.push(row);
+            if grouped.len() + groups.len() > MOST_GROUPS {
+                return Err(EvalError::Groups { name: name.clone(), most: MOST_GROUPS });
+            }
         }
-        groups
-            .into_iter()
-            .map(|(value, rows)| {
-                let mut attributes = set.attributes.clone();
-                attributes.push((name.clone(), value));
-                Spanset { rows, attributes }
-            })
-            .collect()
+        grouped.extend(groups.into_iter().map(|(value, rows)| {
+            let mut attributes = set.attributes.clone();
+            attributes.push((name.clone(), value));
+            Spanset { rows, attributes }
+        }));
+        Ok(())
     }
 
     /// `None` when no span has a value.

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     budget::{Budget, Held, OverBudget},
     column::hex,
+    eval::Choice,
     fetch::{Cursor, FetchError, FetchStats, Loaded, ServiceStat, Source, SpanBatch, SpanHandle, TimeRange},
     field::{Field, Intrinsic, Level},
     plan::{EvalError, SearchPlan, Survivor},
@@ -254,8 +255,8 @@ pub struct Draft {
 
 #[derive(Clone, Debug)]
 struct DraftSet {
-    /// The first spans, each with the nested-set numbers that are shown of it.
-    spans: Vec<(SpanHandle, Attributes)>,
+    /// The first spans, each with the event and link that are shown of it, and its nested-set numbers.
+    spans: Vec<(SpanHandle, Choice, Attributes)>,
     matched: u32,
     attributes: Attributes,
 }
@@ -265,7 +266,7 @@ impl Draft {
     #[must_use]
     pub fn spans(drafts: &[Self]) -> Vec<SpanHandle> {
         let sets = drafts.iter().flat_map(|draft| &draft.sets);
-        let mut spans: Vec<_> = sets.flat_map(|set| set.spans.iter().map(|(span, _)| *span)).collect();
+        let mut spans: Vec<_> = sets.flat_map(|set| set.spans.iter().map(|(span, ..)| *span)).collect();
         spans.sort_unstable();
         spans.dedup();
         spans
@@ -276,7 +277,7 @@ impl Draft {
     pub fn memory(&self) -> usize {
         let attributes = |list: &Attributes| list.iter().map(|(_, value)| 40 + value.memory()).sum::<usize>();
         let set = |set: &DraftSet| {
-            let spans = set.spans.iter().map(|(_, structure)| 40 + attributes(structure));
+            let spans = set.spans.iter().map(|(.., structure)| 56 + attributes(structure));
             size_of::<DraftSet>() + attributes(&set.attributes) + spans.sum::<usize>()
         };
         size_of::<Self>() + self.sets.iter().map(set).sum::<usize>()
@@ -349,7 +350,10 @@ impl SearchPlan {
                 .rows
                 .iter()
                 .take(spans_per_set)
-                .map(|row| (batch.handles[*row as usize], self.structure_attributes(batch, *row as usize)))
+                .map(|row| {
+                    let row = *row as usize;
+                    (batch.handles[row], survivor.chosen.of(batch, row), self.structure_attributes(batch, row))
+                })
                 .collect(),
             matched: u32::try_from(set.rows.len()).unwrap_or(u32::MAX),
             attributes: set.attributes.clone(),
@@ -382,8 +386,8 @@ impl SearchPlan {
     /// order, and one row for each of `spans`, which come from [`Draft::spans`].
     #[must_use]
     pub fn show(&self, drafts: Vec<Draft>, spans: &[SpanHandle], loaded: &Loaded) -> Vec<TraceHit> {
-        let shown = |(span, structure): (SpanHandle, Attributes)| {
-            let mut hit = self.span(loaded, spans.binary_search(&span).ok()?);
+        let shown = |(span, choice, structure): (SpanHandle, Choice, Attributes)| {
+            let mut hit = self.span(loaded, spans.binary_search(&span).ok()?, choice);
             hit.attributes.extend(structure);
             Some(hit)
         };
@@ -412,18 +416,23 @@ impl SearchPlan {
             .collect()
     }
 
-    fn span(&self, loaded: &Loaded, at: usize) -> SpanHit {
+    fn span(&self, loaded: &Loaded, at: usize, choice: Choice) -> SpanHit {
         let mut hit = SpanHit { id: [0; 8], start_ns: 0, duration_ns: 0, name: "".into(), attributes: Vec::new() };
         for (field, column) in self.output().fields.iter().zip(&loaded.columns) {
             let value = match field.level() {
-                // Of events and links the first that has a value is shown.
+                // Of events and links the one that a filter held for is shown, else the first that has a value.
                 Level::Event | Level::Link => {
                     let offsets = if field.level() == Level::Event { &loaded.events } else { &loaded.links };
                     let range = match offsets {
                         Some(offsets) if at + 1 < offsets.len() => offsets[at]..offsets[at + 1],
                         _ => 0..0,
                     };
-                    range
+                    let place = choice.place(field.level());
+                    let chosen =
+                        place.map(|place| range.start.saturating_add(place)).filter(|item| range.contains(item));
+                    chosen
+                        .into_iter()
+                        .chain(range)
                         .map(|item| column.value(item as usize, field))
                         .find(|value| !value.is_nil())
                         .unwrap_or_default()

@@ -12,7 +12,7 @@ use tonic::Status;
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::{Compute, Cx, Failure, Part, Reply, Serve};
 use vivace_storage::{
-    Backend, BlockKey, BlockSpec, BloomSpec, Commit, DedicatedColumns, EncodedBlock, Quarantined, Received,
+    Backend, BlockKey, BlockSpec, BloomSpec, Commit, Continued, DedicatedColumns, EncodedBlock, Quarantined, Received,
     encode_block,
 };
 
@@ -67,11 +67,13 @@ impl Flusher {
         careful: bool,
     ) -> Result<(), Status> {
         let mut rest: Option<Vec<(TraceId, Vec<Bytes>)>> = None;
+        let before = commit.blocks.len();
         for number in 0.. {
             let id = block_id(commit, tenant, number);
             let mut spec = BlockSpec::new(tenant.as_str(), id, DedicatedColumns(self.limits.dedicated_columns(tenant)));
             spec.row_group_bytes = self.row_group_bytes;
             spec.bloom = self.bloom;
+            spec.continued = Continued::after(&commit.blocks[before..]);
             let (shared, owner, slack) = (Arc::clone(section), tenant.clone(), self.slack);
             let encode = move || {
                 let Some(own) = shared.tenants.get(&owner) else { return Err(Status::internal("the tenant is gone")) };

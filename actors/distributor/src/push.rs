@@ -328,7 +328,8 @@ pub(crate) fn log_error(error: vivace_log::Error) -> Error {
             Error::new(Kind::CheckOutcome, "spans were not confirmed in time; whether they are stored is unknown")
         }
         // An operator's matter, and mended without the sender's help: it may come back with the same spans.
-        Log::BrokerRefused { .. } | Log::TopicReplaced { .. } => Error::retry(text),
+        Log::BrokerRefused { .. } => Error::retry(text),
+        Log::TopicReplaced { .. } => Error::retry(format!("{text}; this distributor has to be restarted")),
         Log::OutOfRange { .. }
         | Log::UnknownPartition(_)
         | Log::ForeignSegment { .. }
@@ -350,5 +351,9 @@ mod tests {
         assert_eq!(log_error(vivace_log::Error::Closed).kind(), Kind::Retry);
         assert_eq!(log_error(vivace_log::Error::DeadlineExceeded).kind(), Kind::CheckOutcome);
         assert_eq!(log_error(vivace_log::Error::RecordTooLarge { bytes: 2, limit_bytes: 1 }).kind(), Kind::FixRequest);
+        let [expected, found] = [1, 2].map(|n| vivace_log::LogId::from_random([n; 16]));
+        let told = log_error(vivace_log::Error::TopicReplaced { topic: "t".into(), expected, found });
+        assert_eq!(told.kind(), Kind::Retry);
+        assert!(told.to_string().ends_with("; this distributor has to be restarted"), "{told}");
     }
 }

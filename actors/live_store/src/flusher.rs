@@ -14,7 +14,7 @@ use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply};
 use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Part, Reply, Serve};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, BloomSpec, DedicatedColumns, Received, Timestamp, encode_block,
+    Backend, BlockKey, BlockMeta, BlockSpec, BloomSpec, Continued, DedicatedColumns, Received, Timestamp, encode_block,
 };
 
 use crate::limits::Limits;
@@ -96,6 +96,7 @@ impl Flusher {
             spec.row_group_bytes = self.row_group_bytes;
             spec.bloom = self.bloom;
             spec.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
+            spec.continued = Continued::after(&metas);
             let (shared, slack, started) = (Arc::clone(cut), self.slack, Instant::now());
             let encode = move || {
                 let own = &shared.tenants[index];

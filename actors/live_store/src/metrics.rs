@@ -39,6 +39,7 @@ pub(crate) struct LocalMetrics {
     catch_up: Gauge,
     cleared: Family<Counter, 1>,
     lagged: Family<Counter, 1>,
+    awaited: Family<Counter, 1>,
     lag_records: Family<Gauge, 2>,
     lag_seconds: Family<Gauge, 2>,
     copies: Counter,
@@ -87,6 +88,11 @@ impl LocalMetrics {
                 "tempo_ingest_group_partition_lag_seconds",
                 "Age of the last consumed record when it was consumed, 0 when all is committed, by group and partition",
                 lag,
+            ),
+            awaited: registry.counters(
+                "vivace_live_store_awaited_finds_total",
+                "Questions for a trace that was found nowhere, answered once everything was applied that the log had. outcome: in_time, late (some of it was not applied within 250 ms)",
+                ["outcome"],
             ),
             copies: registry.counter(
                 "vivace_live_store_duplicate_records_total",
@@ -139,6 +145,10 @@ impl LocalMetrics {
     pub(crate) fn forget_lag(&self, group: &Group) {
         self.lag_records.remove([&group.name, &group.partition]);
         self.lag_seconds.remove([&group.name, &group.partition]);
+    }
+
+    pub(crate) fn awaited(&self, is_late: bool) {
+        self.awaited.with([if is_late { "late" } else { "in_time" }]).inc();
     }
 
     pub(crate) fn copy(&self) {

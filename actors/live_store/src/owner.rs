@@ -15,7 +15,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use tokio::sync::oneshot;
@@ -26,14 +25,14 @@ use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::{Clock, Cx, Deadline, Failure, Mailbox, Part, Reply, Serve};
 
 use self::local::LocalState;
-pub(crate) use self::local::{LocalHome, Times};
+pub(crate) use self::local::{CatchUp, CaughtUp, LocalHome, Times};
 use crate::flusher::{Flush, Flushed, Written};
 use crate::ledger_file::LedgerFile;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::shelf::ShelfBlock;
 use crate::standing::Standing;
-use crate::state::{Copies, Cut, CutId, Ledger, Partition, Rules, Snapshot};
+use crate::state::{Copies, Cut, CutId, Ledger, Partition, Pieces, Rules, Snapshot};
 
 /// So many cuts may wait for their blocks; beyond, reading stops when the head is full too.
 const MAX_CLOSING: usize = 2;
@@ -75,7 +74,7 @@ pub(crate) struct Find {
 /// What is at hand of it, and the blocks that may hold more, all of one moment.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub(crate) parts: Vec<Bytes>,
+    pub(crate) parts: Vec<Pieces>,
     pub(crate) blocks: Vec<Arc<ShelfBlock>>,
     pub(crate) standing: Standing,
 }

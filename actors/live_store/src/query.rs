@@ -6,7 +6,10 @@
 //! On restart: nothing is kept. A query that was running ends with UNAVAILABLE and is retried by its asker.
 
 mod blocks;
+mod catch_up;
+mod find;
 mod live;
+mod split;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,9 +30,12 @@ use vivace_storage::{LiveView, may_contain};
 
 use self::blocks::Missed;
 pub(crate) use self::blocks::Readers;
+#[cfg(test)]
+pub(crate) use self::catch_up::PATIENCE;
 pub(crate) use self::live::LiveReaders;
+use self::split::split_of;
 use crate::metrics::{LocalMetrics, Metrics};
-use crate::owner::{Collect, Collected, Find, Found, Moved, MovedSince};
+use crate::owner::{CatchUp, CaughtUp, Collect, Collected, Find, Found, Moved, MovedSince};
 use crate::shelf::ShelfBlock;
 use crate::standing::Standing;
 
@@ -42,6 +48,7 @@ pub(crate) struct Query {
     pub(crate) find: Mailbox<Find, Found>,
     pub(crate) collect: Mailbox<Collect, Collected>,
     pub(crate) moved: Mailbox<MovedSince, Moved>,
+    pub(crate) catch_up: Mailbox<CatchUp, CaughtUp>,
     /// What the ids of published blocks are made from, beside the cut; none where blocks stay on the own disk.
     pub(crate) log_id: Option<String>,
     pub(crate) partition: u32,
@@ -117,21 +124,15 @@ impl Query {
         let Found { parts, blocks, standing } =
             self.find.ask(Find { tenant, id }, Deadline::after(OWNER_DEADLINE)).await?;
         let (missed, op) = (Missed::default(), "trace_by_id");
-        let page = find_trace::page(&request);
         // The filters of all blocks first, in one go: most hold nothing of the trace.
         let candidates = self.readers.keep(blocks, &missed, move |block| may_contain(block, id)).await?;
-        let (metrics, name) = (self.metrics.clone(), request.tenant);
-        let stored = self
-            .readers
-            .one_by_one(candidates, missed.clone(), move |block| engine::find_pieces(block, id, page).map(Some));
-        let parts = match page {
-            Some((from, count)) => find_trace::narrowed(parts, from, count),
-            None => parts,
+        let (live, stored) = match find_trace::page(&request) {
+            Some(page) => self.readers.page(id, page, parts, candidates, &missed).await?,
+            None => self.readers.whole(id, parts, candidates, &missed),
         };
-        let parts = stream::iter([Ok(parts)]).chain(stored.map(|found| found.map(Option::unwrap_or_default)));
-        let batches = parts.flat_map(move |parts| match parts {
-            Ok(parts) => {
-                let inspected_bytes = parts.iter().map(|part| part.len() as u64).sum();
+        let (metrics, name) = (self.metrics.clone(), request.tenant);
+        let batches = stream::iter([Ok(live)]).chain(stored).flat_map(move |part| match part {
+            Ok((parts, inspected_bytes)) => {
                 metrics.inspected(&name, op, inspected_bytes);
                 let unreadable = |error| Status::data_loss(format!("recent data of the trace: {error}"));
                 let batches = find_trace::batches(parts).map(move |batch| batch.map_err(unreadable));
@@ -157,12 +158,18 @@ impl Query {
         let (live, own, held, flag) = (self.live.clone(), Arc::clone(&job), budget.clone(), Arc::clone(&ended.0));
         // Evaluated while somebody reads the answer, and left when the answer is dropped.
         let head = stream::once(async move { live.search(view, &own, &held, &flag).await });
+        let split = split_of(&blocks);
         let (shared, share) = (Arc::clone(&job), Share::whole().until(&ended.0).within(&budget));
+        let share = if split.is_empty() { share } else { share.apart() };
+        let own = Arc::clone(&job);
+        let split = self.readers.of_split(split, missed.clone(), move |trace, blocks| {
+            engine::search_split(trace, blocks, &own, &budget)
+        });
         let stored = self
             .readers
             .some_at_once(blocks, missed.clone(), move |block| engine::search_block(block, &share, &shared));
         let metrics = self.metrics.clone();
-        let batches = head.chain(stored).inspect(move |batch: &Result<SearchBatch, Status>| {
+        let batches = head.chain(stored).chain(split).inspect(move |batch: &Result<SearchBatch, Status>| {
             let seen = batch.as_ref().ok().and_then(|batch| batch.metrics.as_ref());
             metrics.inspected(&job.tenant, "search", seen.map_or(0, |seen| seen.inspected_bytes));
         });
@@ -196,12 +203,19 @@ impl Query {
             let held = query.blocks_since(&own.tenant, at).await?;
             Ok(MetricsBatch { held_block_ids: held.iter().map(Uuid::to_string).collect(), ..batch })
         });
+        let split = split_of(&blocks);
+        let split = if split.is_empty() || !engine::asks_for_traces(&job)? { Vec::new() } else { split };
+        let share = if split.is_empty() { Share::whole() } else { Share::whole().apart() };
+        let (own, flag) = (Arc::clone(&job), Arc::clone(&ended.0));
+        let split = self.readers.of_split(split, missed.clone(), move |trace, blocks| {
+            engine::metrics_split(trace, blocks, &own, &|| flag.load(Ordering::Relaxed))
+        });
         let (shared, flag) = (Arc::clone(&job), Arc::clone(&ended.0));
         let stored = self.readers.some_at_once(blocks, missed.clone(), move |block| {
-            engine::metrics_block(block, &Share::whole(), &shared, &|| flag.load(Ordering::Relaxed))
+            engine::metrics_block(block, &share, &shared, &|| flag.load(Ordering::Relaxed))
         });
         let metrics = self.metrics.clone();
-        let batches = head.chain(stored).inspect(move |batch: &Result<MetricsBatch, Status>| {
+        let batches = head.chain(stored).chain(split).inspect(move |batch: &Result<MetricsBatch, Status>| {
             let seen = batch.as_ref().ok().and_then(|batch| batch.metrics.as_ref());
             metrics.inspected(&job.tenant, "query_range", seen.map_or(0, |seen| seen.inspected_bytes));
         });
@@ -284,7 +298,10 @@ impl Part for Query {}
 impl Serve<FindTraceRequest> for Query {
     type Reply = Batches<FindTraceBatch>;
 
-    fn serve(&mut self, request: FindTraceRequest, _cx: &mut Cx<Self>) -> Reply<Self::Reply> {
+    fn serve(&mut self, request: FindTraceRequest, cx: &mut Cx<Self>) -> Reply<Self::Reply> {
+        if request.caught_up && self.local.is_some() {
+            return Reply::ok(self.clone().find_caught_up(request, Arc::clone(cx.clock())));
+        }
         Reply::later(self.clone().find(request))
     }
 }

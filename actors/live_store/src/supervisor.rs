@@ -163,6 +163,7 @@ impl LiveStore {
             find: owner.mailbox(),
             collect: owner.mailbox(),
             moved: owner.mailbox(),
+            catch_up: owner.mailbox(),
             log_id,
             partition,
             readers: Readers { compute: setup.queries.clone(), open, at_once },

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use prost::Message as _;
 use vivace_log::{Budget, Log, LogId, MemoryLog, Offset, Partition, Progress, Record};
+use vivace_protocol::otlp::collector::ExportTraceServiceRequest;
+use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
 use vivace_protocol::slicer::{Limits as SliceLimits, slice};
 use vivace_protocol::vivace::{
     BlockPublished, BlockPublishedReply, FindTraceRequest, MetricsBatch, MetricsJob, SearchJob,
@@ -80,18 +83,19 @@ pub(crate) fn record(n: u8) -> Record {
 
 /// A record with the span `span` of trace `n`.
 pub(crate) fn piece(n: u8, span: u8) -> Record {
-    use prost::Message;
-    use vivace_protocol::otlp::collector::ExportTraceServiceRequest;
-    use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
-    let span = Span {
+    batch(vec![Span {
         trace_id: vec![n; 16],
         span_id: vec![span; 8],
         name: format!("span {n}"),
         start_time_unix_nano: 1_000,
         end_time_unix_nano: 2_000,
         ..Span::default()
-    };
-    let scope = ScopeSpans { spans: vec![span], ..ScopeSpans::default() };
+    }])
+}
+
+/// A record with these spans.
+pub(crate) fn batch(spans: Vec<Span>) -> Record {
+    let scope = ScopeSpans { spans, ..ScopeSpans::default() };
     let request = ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans { scope_spans: vec![scope], ..ResourceSpans::default() }],
     };

@@ -5,6 +5,8 @@
 //! a query text and a list of ids.
 //! On restart: nothing is kept; running jobs end with UNAVAILABLE and are tried again by the query-frontend.
 
+mod split;
+
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use vivace_protocol::vivace::{
 use vivace_protocol::{TraceId, find_trace};
 use vivace_runtime::{Compute, Cx, Deadline, Mailbox, Part, Replies, Reply, Serve};
 use vivace_storage::query::{self as engine, BlockSearch, Share};
-use vivace_storage::{Backend, BlockKey, BlockMeta, OpenBlock, TraceRow, profile};
+use vivace_storage::{Backend, BlockKey, BlockMeta, OpenBlock, PageStarts, TraceRow, profile};
 
 use crate::blocklist::LiveBlocks;
 use crate::blocks::Blocks;
@@ -147,7 +149,8 @@ impl Worker {
         let mut coverage = Coverage { total: u32::try_from(metas.len()).unwrap_or(u32::MAX), ..Coverage::default() };
         let mut profile: Option<Profile> = None;
         let explain = request.explain;
-        let page = find_trace::page(&request);
+        let page = find_trace::page(&request).map(|(from, count)| Arc::new(PageStarts::new(from, count)));
+        let told = page.clone();
         let mut located = self.on_blocks(metas, move |block, opened| {
             let mut notes = None;
             if explain {
@@ -156,8 +159,9 @@ impl Worker {
                 notes = opened.note(Some(Profile { blocks_by_bloom: u64::from(by_bloom), ..Profile::default() }));
             }
             let Some(row) = engine::locate_trace(block, id)? else { return Ok((None, notes)) };
-            let starts = page.map(|(from, count)| engine::first_starts(block, row, from, count)).transpose()?;
-            Ok((Some((Arc::clone(block), row, starts)), notes))
+            // Without a page all of the row is wanted.
+            let first = told.as_ref().map_or(Ok(Some(0)), |page| engine::first_of_page(page, block, row))?;
+            Ok((Some((Arc::clone(block), row, first)), notes))
         });
         let mut rows = Vec::new();
         while let Some(place) = located.next().await {
@@ -174,11 +178,10 @@ impl Worker {
                 Err(skipped) => coverage.skipped.push(skipped),
             }
         }
-        // The row with the most spans close to the page's begin has enough of them; what starts later is on no account on it.
-        let last = rows.iter().filter_map(|(_, _, starts)| (*starts)?).map(|starts| starts.last).min();
-        let starts = page.map_or(0, |(from, _)| from)..=last.unwrap_or(u64::MAX);
-        rows.retain(|(_, _, of_row)| {
-            let wanted = of_row.is_none_or(|of_row| of_row.is_some_and(|of_row| of_row.first <= *starts.end()));
+        // What starts later than where the rows together fill the page is on no account on it.
+        let starts = page.map_or(0..=u64::MAX, |page| page.starts());
+        rows.retain(|(_, _, first)| {
+            let wanted = first.is_some_and(|first| starts.contains(&first));
             coverage.read += u32::from(!wanted);
             wanted
         });
@@ -251,8 +254,10 @@ impl Worker {
         let job = Arc::new(job);
         let ended = Ended::default();
         let (flag, budget) = (Arc::clone(&ended.0), engine::budget(job.max_bytes));
+        let split = self.split(&job.tenant, &metas, (job.start_unix_nano, job.end_unix_nano), &[]).await?;
+        let split = self.search_split(split, &job, &budget, &flag);
         let searched = move |meta: Arc<BlockMeta>| {
-            let share = Share::whole().until(&flag).within(&budget);
+            let share = Share::whole().until(&flag).within(&budget).apart();
             let found = self.clone().search_block(Arc::clone(&meta), share, Arc::clone(&job));
             async move { (meta, found.await) }
         };
@@ -268,7 +273,7 @@ impl Worker {
                 Err(status) => vec![Ok(missed(skipped_block(&meta, &status)))],
             })
         });
-        Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed(skipped)))).chain(found).boxed())
+        Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed(skipped)))).chain(split).chain(found).boxed())
     }
 
     /// A first look by one worker; if that is not enough, the rest by as many as there are cores. A query that is to be explained
@@ -322,8 +327,19 @@ impl Worker {
         // Set once nobody reads the answers any more, so that blocks being read are left as well.
         let ended = Ended::default();
         let flag = Arc::clone(&ended.0);
-        let split = self.shares(job.explain);
-        let found = self.on_shares(metas, split, move |block, share, opened| {
+        let whole = split::has_parts(&metas) && engine::asks_for_traces(&job)?;
+        let split = if whole {
+            self.split(&job.tenant, &metas, engine::window_of(&job), &job.held_block_ids).await?
+        } else {
+            Vec::new()
+        };
+        let split = self.metrics_split(split, &job, &flag);
+        let shares = self.shares(job.explain);
+        let shares = move |meta: &BlockMeta| match shares(meta) {
+            shares if whole => shares.into_iter().map(Share::apart).collect(),
+            shares => shares,
+        };
+        let found = self.on_shares(metas, shares, move |block, share, opened| {
             let counted = engine::metrics_block(block, share, &job, &|| flag.load(Ordering::Relaxed));
             own(counted.map(|batch| MetricsBatch { profile: opened.note(batch.profile), ..batch }))
         });
@@ -339,7 +355,7 @@ impl Worker {
                 Err(skipped) => vec![Ok(missed_metrics(skipped))],
             })
         });
-        Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed_metrics(skipped)))).chain(found).boxed())
+        Ok(stream::iter(gone.into_iter().map(|skipped| Ok(missed_metrics(skipped)))).chain(split).chain(found).boxed())
     }
 
     async fn tag_names(self, job: TagNamesJob) -> Result<TagNamesReply, Status> {

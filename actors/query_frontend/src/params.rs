@@ -248,7 +248,14 @@ pub(crate) fn rfc3339(text: &str) -> Option<u64> {
     }
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let last = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return None,
+    };
+    if !(1..=last).contains(&day) || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let mut rest = &text[19..];
@@ -343,7 +350,16 @@ mod tests {
         ] {
             assert_eq!(tags(&format!("start={start}&end=1699999000")), Ok((1_699_990_000, 1_699_999_000)), "{start}");
         }
-        assert!(tags("start=yesterday&end=5").is_err());
+        for wrong in [
+            "yesterday",
+            "2023-02-29T00:00:00Z",
+            "2023-04-31T00:00:00Z",
+            "2023-13-01T00:00:00Z",
+            "2023-01-00T00:00:00Z",
+        ] {
+            assert!(tags(&format!("start={wrong}&end=1699999000")).is_err(), "{wrong}");
+        }
+        assert!(tags("start=2020-02-29T00:00:00Z&end=2020-03-01T00:00:00Z").is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod fake;
 mod http_api;
 mod large_trace;
+mod late_trace;
 mod links;
 mod mcp;
 mod streaming;

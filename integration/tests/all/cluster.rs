@@ -1,6 +1,7 @@
 //! Separate processes for each role, with the development broker between them and one bucket.
 
 mod dead_live_store;
+mod fresh;
 mod kill;
 mod rolling;
 mod scaling;

@@ -104,7 +104,7 @@ fn exit_codes_and_words_say_what_went_wrong() {
         (&["find"], 2, "there is no `query find`"),
         (&["tags", "-scope=foo"], 1, "answered 400: invalid scope: foo"),
         (&["metrics", "{ } | rate()", "-step=1ms", "-since=1h"], 1, "minimum step for given range is 360ms"),
-        (&["search", "{ }", "-start=5", "-end=4"], 1, "the window is empty"),
+        (&["search", "{ }", "-start=5", "-end=4"], 2, "the window is empty"),
     ];
     for (arguments, code, words) in cases {
         let output = query(&node, arguments);

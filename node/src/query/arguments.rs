@@ -113,6 +113,13 @@ const FLAGS: [Flag; 13] = [
     flag("output", "table|json", "", "table for people (default), json as the API answers."),
 ];
 
+/// Whether help is asked for, wherever on the line.
+pub(super) fn asks_for_help(arguments: &[String]) -> bool {
+    let mut flags = arguments.iter().take_while(|argument| *argument != "--");
+    arguments.first().is_some_and(|first| first == "help")
+        || flags.any(|argument| matches!(argument.as_str(), "-h" | "-help" | "--help"))
+}
+
 /// Reads the arguments behind `query`.
 pub(super) fn parse(arguments: &[String]) -> Result<Arguments, ArgumentError> {
     let mut words: Vec<&str> = Vec::new();
@@ -313,6 +320,17 @@ mod tests {
         ];
         for (arguments, message) in cases {
             assert_eq!(line(arguments).unwrap_err(), message, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn help_is_asked_for_anywhere_but_behind_two_dashes() {
+        let asks = |line: &[&str]| asks_for_help(&line.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        for line in [&["help"][..], &["-h"], &["search", "-h"], &["search", "{ }", "--help"], &["tags", "-help"]] {
+            assert!(asks(line), "{line:?}");
+        }
+        for line in [&[][..], &["search", "help"], &["search", "--", "-h"], &["tags", "-limit=5"]] {
+            assert!(!asks(line), "{line:?}");
         }
     }
 

@@ -9,6 +9,9 @@ pub(super) enum Side {
     Right,
 }
 
+/// Characters of a cell that others follow.
+const WIDEST: usize = 120;
+
 /// Rows below a head.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
@@ -21,9 +24,11 @@ impl Table {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 
-    /// Adds a row. Missing cells are empty, those beyond the head are left out.
+    /// Adds a row. Missing cells are empty, those beyond the head are left out. Only the last cell may be of any length.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let cells = cells.into_iter().take(self.head.len()).map(|cell| plain(&cell));
+        let last = self.head.len().saturating_sub(1);
+        let cells = cells.into_iter().take(self.head.len()).enumerate();
+        let cells = cells.map(|(at, cell)| if at < last { short(plain(&cell)) } else { plain(&cell) });
         self.rows.push(cells.collect());
     }
 
@@ -59,6 +64,17 @@ impl Table {
     }
 }
 
+/// What is longer would push the rest of every row off the screen.
+fn short(mut cell: String) -> String {
+    if let Some((cut, _)) = cell.char_indices().nth(WIDEST)
+        && let Some((last, _)) = cell[..cut].char_indices().next_back()
+    {
+        cell.truncate(last);
+        cell.push('…');
+    }
+    cell
+}
+
 /// Without characters that a terminal would obey: what is stored in traces comes from anybody.
 pub(super) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -83,6 +99,16 @@ mod tests {
         table.row(["a longer one".to_owned(), "1234".to_owned()]);
         let expected = "NAME             N  REST\ngrün             7  x\na longer one  1234\n";
         assert_eq!(table.render(), expected);
+    }
+
+    #[test]
+    fn a_long_cell_is_cut_unless_it_is_the_last() {
+        let mut table = Table::new(&[("NAME", Side::Left), ("TEXT", Side::Left)]);
+        table.row(["ü".repeat(WIDEST), "x".to_owned()]);
+        table.row(["ü".repeat(WIDEST + 1), "y".repeat(500)]);
+        let rows: Vec<String> = table.render().lines().skip(1).map(str::to_owned).collect();
+        assert_eq!(rows[0], format!("{}  x", "ü".repeat(WIDEST)));
+        assert_eq!(rows[1], format!("{}…  {}", "ü".repeat(WIDEST - 1), "y".repeat(500)));
     }
 
     #[test]

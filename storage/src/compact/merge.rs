@@ -14,6 +14,7 @@ use super::columns::{self, PIECE};
 use crate::{
     meta::Timestamp,
     read::{self, OpenBlock, Rows},
+    split::SplitTrace,
     write::{self, BlockSpec, BlockWriter, FinishedBlock},
 };
 
@@ -68,6 +69,7 @@ pub fn compact(inputs: &[&OpenBlock], mut spec: CompactSpec<'_>) -> Result<Finis
     block.compaction_level = metas().map(|meta| meta.compaction_level).max().unwrap_or(0).saturating_add(1);
     block.replication_factor = inputs.first().map_or(1, |input| input.meta().replication_factor);
     block.time_bounds = Some((Timestamp(0), Timestamp(u64::MAX)));
+    let split = split_of(inputs, spec.drop)?;
     let copied = if columns::fits(inputs, block) { columns::merge(inputs, &mut spec)? } else { None };
     let mut finished = match copied {
         Some(finished) => finished,
@@ -75,7 +77,25 @@ pub fn compact(inputs: &[&OpenBlock], mut spec: CompactSpec<'_>) -> Result<Finis
     };
     // Spans with wild clocks were kept out of the inputs' times on purpose.
     (finished.meta.start_time, finished.meta.end_time) = (start, end);
+    finished.meta.split_traces = split;
     Ok(finished)
+}
+
+/// The traces of which blocks that are no inputs hold further parts. Inputs that both hold parts of one stay apart: its parts were made
+/// because they do not fit one row, and each has to stay in a block of its own.
+fn split_of(inputs: &[&OpenBlock], drop: &dyn Fn(TraceId) -> bool) -> Result<Vec<SplitTrace>, Error> {
+    let mut split: Vec<SplitTrace> = Vec::new();
+    for input in inputs {
+        let known = split.len();
+        for part in &input.meta().split_traces {
+            if split[..known].iter().any(|other| other.trace == part.trace) {
+                return Err(Error::TooLarge(part.trace));
+            }
+            split.push(*part);
+        }
+    }
+    split.retain(|part| !drop(part.trace));
+    Ok(split)
 }
 
 /// Takes every trace apart and puts it together again.

@@ -143,6 +143,7 @@ pub(crate) mod tests {
             footer_size: 0,
             dedicated_columns: DedicatedColumns::default(),
             replication_factor: 1,
+            split_traces: Vec::new(),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{
     walked::Walked,
     wants::Getter,
 };
-use crate::read::cells::{Cells, lossy};
+use crate::read::cells::{Cell, Cells, lossy};
 
 /// Every attribute and intrinsic of the spans of a batch.
 #[derive(Default)]
@@ -63,17 +63,26 @@ impl Everything {
 
     fn attributes(&mut self, scope: Scope, message: &[u8], wanted: u32) -> Result<(), WireError> {
         let mut reader = Reader::new(message);
+        let mut unnamed = false;
         while let Some(key) = reader.key()? {
             if key != wanted {
                 reader.skip(key, GROUP_DEPTH)?;
                 continue;
             }
             let (name, value) = any::key_value(reader.bytes()?)?;
+            let value = any::cell(value)?;
+            if scope == Scope::Resource && name == b"service.name" {
+                // The first counts, and without a text it is none.
+                unnamed |= matches!(value, Cell::Str(b""));
+                if unnamed {
+                    continue;
+                }
+            }
             let cells = self.attributes.entry((scope, name.into())).or_insert_with(Cells::new);
             cells.pad(self.rows);
             // The first value of a key counts.
             if cells.rows() == self.rows {
-                cells.push(&any::cell(value)?);
+                cells.push(&value);
             }
         }
         Ok(())

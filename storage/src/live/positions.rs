@@ -120,4 +120,15 @@ mod tests {
         assert_eq!(found[2].parent, found[0].left);
         assert_eq!(found[3].parent, found[1].left);
     }
+
+    #[test]
+    fn who_fits_neither_of_a_shared_id_is_an_orphan_and_who_is_its_own_parent_counts_itself() {
+        let all = |nodes: &[Node]| -> Vec<(i32, i32, i32, i32)> {
+            positions(nodes).iter().map(|p| (p.left, p.right, p.parent, p.children)).collect()
+        };
+        // As blocks have it.
+        let shared = [node(1, 0, 1), node(2, 1, 1), node(2, 2, SERVER), node(3, 2, 1), node(4, 2, SERVER)];
+        assert_eq!(all(&shared), [(1, 4, -1, 1), (2, 3, 1, 0), (0, 0, 0, 1), (0, 0, 0, 0), (0, 0, 0, 0)]);
+        assert_eq!(all(&[node(1, 0, 1), node(2, 2, 1), node(3, 2, 1)]), [(1, 2, -1, 0), (0, 0, 0, 2), (0, 0, 0, 0)]);
+    }
 }

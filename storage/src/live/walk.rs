@@ -128,6 +128,7 @@ impl<'a> TraceView<'a> {
                 reader.skip(key, GROUP_DEPTH)?;
             }
         }
+        resource.drop_empty_name(&wants.resource_keys)?;
         if (way.pass_over)(&resource)? {
             self.rows += count(message)?;
             return Ok(());
@@ -375,6 +376,17 @@ impl<'a> ResourceView<'a> {
                 self.service = service;
             }
             keep(&mut self.values, keys, name, value);
+        }
+        Ok(())
+    }
+
+    /// A service without a name is none: blocks cannot tell the two apart.
+    fn drop_empty_name(&mut self, keys: &[Box<[u8]>]) -> Result<(), WireError> {
+        let Some(slot) = keys.iter().position(|key| **key == *b"service.name") else { return Ok(()) };
+        if let Some(value) = self.values[slot]
+            && matches!(any::cell(value)?, crate::read::cells::Cell::Str(b""))
+        {
+            self.values[slot] = None;
         }
         Ok(())
     }

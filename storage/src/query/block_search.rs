@@ -19,7 +19,7 @@ use vivace_traceql::{Cursor, Draft, Evaluator, FetchError, FetchSpec, FetchStats
 use super::newest::Newest;
 use super::{Found, Share, found_of_parts, search_error, search_plan, size, window};
 use crate::read::{BlockCursor, Left, newest_start};
-use crate::{OpenBlock, profile};
+use crate::{OpenBlock, TraceRow, profile};
 
 /// Rows that are looked at first. Looking at fewer would cost as many pages.
 const LOOK_ROWS: usize = 256;
@@ -31,6 +31,8 @@ const LOOK_GROUPS: usize = 2;
 pub struct BlockSearch {
     block: Arc<OpenBlock>,
     share: Share,
+    /// Rows of traces that are searched with other blocks.
+    apart: Arc<[TraceRow]>,
     plan: SearchPlan,
     spec: FetchSpec,
     limit: usize,
@@ -84,6 +86,7 @@ impl BlockSearch {
         let search = Self {
             block: Arc::clone(block),
             share: share.clone(),
+            apart: share.rows_apart(block)?,
             plan,
             spec,
             limit,
@@ -296,7 +299,7 @@ impl BlockSearch {
     }
 
     fn cursor(&self) -> BlockCursor<'_> {
-        BlockCursor::of_turns(&self.block, self.spec.clone())
+        BlockCursor::of_turns(&self.block, self.spec.clone()).passing_over(&self.apart)
     }
 
     /// Adds what a cursor has cost.

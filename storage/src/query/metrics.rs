@@ -94,10 +94,11 @@ pub fn metrics_block(
     job: &MetricsJob,
     stop: &dyn Fn() -> bool,
 ) -> Result<MetricsBatch, Status> {
+    let apart = share.rows_apart(block)?;
     if !job.explain {
-        return metrics(&share.of(block), job, stop);
+        return metrics(&share.of(block).passing_over(apart), job, stop);
     }
-    let source = ProfiledBlock::new(Arc::clone(block));
+    let source = ProfiledBlock::new(Arc::clone(block)).passing_over(apart);
     let batch = metrics(&source, job, stop)?;
     Ok(MetricsBatch { profile: Some(source.finish()), ..batch })
 }

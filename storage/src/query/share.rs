@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tonic::Status;
 use vivace_traceql::Budget;
 
-use crate::{BlockSource, OpenBlock};
+use crate::{BlockSource, OpenBlock, TraceRow};
 
 /// Some row groups of a block. A trace is in one row, so shares of one block never hold parts of the same trace, and what one
 /// finds too old the others need not look at: the answer does not depend on who was faster.
@@ -16,13 +17,16 @@ pub struct Share {
     floor: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
     budget: Budget,
+    /// Traces of which other blocks hold further parts are passed over.
+    apart: bool,
 }
 
 impl Share {
     /// All of a block.
     #[must_use]
     pub fn whole() -> Self {
-        Self { groups: 0..usize::MAX, floor: Arc::default(), ended: Arc::default(), budget: Budget::default() }
+        let groups = 0..usize::MAX;
+        Self { groups, floor: Arc::default(), ended: Arc::default(), budget: Budget::default(), apart: false }
     }
 
     /// A block of `row_groups`, cut into at most `most` shares of nearly the same size.
@@ -41,6 +45,7 @@ impl Share {
                     floor: Arc::clone(&floor),
                     ended: Arc::clone(&ended),
                     budget: Budget::default(),
+                    apart: false,
                 }
             })
             .collect()
@@ -56,6 +61,22 @@ impl Share {
     #[must_use]
     pub fn within(self, budget: &Budget) -> Self {
         Self { budget: budget.clone(), ..self }
+    }
+
+    /// Without traces of which other blocks hold further parts: whoever asks has them [searched](super::search_split) or
+    /// [counted](super::metrics_split) in one piece.
+    #[must_use]
+    pub fn apart(self) -> Self {
+        Self { apart: true, ..self }
+    }
+
+    /// Where the traces are that are passed over.
+    pub(super) fn rows_apart(&self, block: &OpenBlock) -> Result<Arc<[TraceRow]>, Status> {
+        let mut rows = Vec::new();
+        for split in block.meta().split_traces.iter().filter(|_| self.apart) {
+            rows.extend(super::locate_trace(block, split.trace)?);
+        }
+        Ok(rows.into())
     }
 
     pub(super) fn budget(&self) -> &Budget {

@@ -77,6 +77,34 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Steps over so many elements of the list at `level`, of which [`Self::peek`] has shown the first entry of the first. At the end
+    /// of the chunk it stops.
+    pub(crate) fn skip(&mut self, elements: usize, level: u8) -> Result<()> {
+        // The element that the cursor stands at begins here, the others where the level says so.
+        let (mut left, mut behind) = (elements, 1);
+        while left > 0 {
+            if self.peek()?.is_none() {
+                return Ok(());
+            }
+            let Some(page) = &self.page else { return Err(inconsistent()) };
+            match page.rep.nth_at_most(level, self.entry + behind, left - 1) {
+                Ok(entry) => {
+                    let present = |(block, within)| ones_in(page.def.at_least(block, self.max_def) & within);
+                    let passed = self.entry..entry;
+                    self.value += if page.def.is_empty() { passed.len() } else { blocks(passed).map(present).sum() };
+                    self.entry = entry;
+                    return Ok(());
+                }
+                Err(begun) => {
+                    left -= begun;
+                    // The element goes on, or the next one begins, with the next page.
+                    (self.entry, behind) = (page.len, 0);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Moves to the first entry of `row`, which is not behind the cursor.
     pub(crate) fn seek(&mut self, row: u32) -> Result<()> {
         loop {

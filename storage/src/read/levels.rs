@@ -86,6 +86,22 @@ impl Levels {
         None
     }
 
+    /// Where a level of at most `level` stands for the time `nth` (from 0 on) behind the first `from` entries; how many there are if there
+    /// are fewer.
+    pub(crate) fn nth_at_most(&self, level: u8, from: usize, mut nth: usize) -> std::result::Result<usize, usize> {
+        let mut passed = 0;
+        for (block, within) in blocks(from..self.len()) {
+            let places = self.at_most(block, level) & within;
+            let here = ones_in(places);
+            if let Some(bit) = (nth < here).then(|| ones(places).nth(nth)).flatten() {
+                return Ok(block * BLOCK + bit);
+            }
+            nth -= here;
+            passed += here;
+        }
+        Err(passed)
+    }
+
     /// The levels of `range`, which is cut at the end.
     pub(crate) fn iter(&self, range: Range<usize>) -> LevelsIter<'_> {
         let range = range.start..range.end.min(self.len());
@@ -221,6 +237,8 @@ pub(crate) mod tests {
             prop_assert_eq!(found.1, range.filter(|at| all[*at] <= level).collect::<Vec<_>>());
             prop_assert_eq!(levels.count_at_least(level), all.iter().filter(|found| **found >= level).count());
             prop_assert_eq!(levels.nth_zero(nth), (0..all.len()).filter(|at| all[*at] == 0).nth(nth));
+            let few: Vec<usize> = (from..all.len()).filter(|at| all[*at] <= level).collect();
+            prop_assert_eq!(levels.nth_at_most(level, from, nth), few.get(nth).copied().ok_or(few.len()));
         }
 
         #[test]

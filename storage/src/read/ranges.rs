@@ -5,10 +5,15 @@ use std::{
     io,
     ops::Range,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
+#[cfg(target_os = "linux")]
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{
     error::{Error, Result},
@@ -94,6 +99,8 @@ pub struct FileRanges {
     file: File,
     len: u64,
     name: String,
+    /// Whether readers say what they will read.
+    announced: AtomicBool,
 }
 
 impl FileRanges {
@@ -105,7 +112,7 @@ impl FileRanges {
             Ok((file, len))
         });
         match opened {
-            Ok((file, len)) => Ok(Self { file, len, name }),
+            Ok((file, len)) => Ok(Self { file, len, name, announced: AtomicBool::new(false) }),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Err(Error::Missing(name)),
             Err(source) => Err(Error::Io { name, source }),
         }
@@ -130,19 +137,19 @@ impl Ranges for FileRanges {
         true
     }
 
-    #[cfg(target_os = "linux")]
-    fn will_need(&self, ranges: &[Range<u64>]) -> Result<()> {
-        use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-        let known = |range: &&Range<u64>| range.start < range.end && range.end <= self.len;
-        for range in ranges.iter().filter(known) {
-            let place = i64::try_from(range.start).ok().zip(i64::try_from(range.end - range.start).ok());
-            let told = place
-                .map(|(start, len)| posix_fadvise(&self.file, start, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED));
-            // Where a file system does not know of this, ranges are read when they are wanted.
-            if !matches!(told, Some(Ok(()))) {
-                break;
-            }
+    fn read_many(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if ranges.len() > 1 {
+            self.begin(ranges);
         }
+        ranges.iter().map(|range| self.read(range.clone())).collect()
+    }
+
+    fn will_need(&self, ranges: &[Range<u64>]) -> Result<()> {
+        // Who says what will be read needs nothing around it, which the system would read on its own account.
+        if !self.announced.swap(true, Ordering::Relaxed) {
+            self.read_nothing_else();
+        }
+        self.begin(ranges);
         Ok(())
     }
 
@@ -150,6 +157,34 @@ impl Ranges for FileRanges {
     fn read_ahead(&self) -> u64 {
         256 << 10
     }
+}
+
+/// Advice, which changes when bytes come from the disk and nothing else: where a file system does not know of it, they are read when
+/// they are wanted.
+#[cfg(target_os = "linux")]
+impl FileRanges {
+    /// Has the system fetch `ranges`, all at once.
+    fn begin(&self, ranges: &[Range<u64>]) {
+        let known = |range: &&Range<u64>| range.start < range.end && range.end <= self.len;
+        let place =
+            |range: &Range<u64>| Some((range.start.try_into().ok()?, (range.end - range.start).try_into().ok()?));
+        let soon =
+            |(start, len)| posix_fadvise(&self.file, start, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED).is_ok();
+        ranges.iter().filter(known).map_while(place).all(soon);
+    }
+
+    fn read_nothing_else(&self) {
+        if posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM).is_err() {
+            tracing::debug!(file = self.name, "the file system takes no advice on how files are read");
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl FileRanges {
+    fn begin(&self, _ranges: &[Range<u64>]) {}
+
+    fn read_nothing_else(&self) {}
 }
 
 /// A block in a local folder.

@@ -46,6 +46,9 @@ const LARGE: usize = 1 << 20;
 /// What the last span of a piece may add without the buffer growing.
 const SLACK: usize = 64 << 10;
 
+/// The repetition level with which another span of a scope begins.
+const SPAN_LEVEL: u8 = 3;
+
 /// Reads the rows of one row group in order.
 pub(crate) struct RecordReader<'a> {
     block: &'a OpenBlock,
@@ -69,6 +72,8 @@ struct Pieces {
     /// Spans that start elsewhen are passed over.
     starts: RangeInclusive<u64>,
     finished: Vec<Bytes>,
+    /// Spans put together so far.
+    spans: u64,
 }
 
 impl Pieces {
@@ -105,7 +110,7 @@ impl<'a> RecordReader<'a> {
             below_events: span.events.since_start..span.dropped_events,
             below_links: span.links.trace_id..span.dropped_links,
             out: Vec::new(),
-            pieces: Pieces { most: usize::MAX, starts: ANY_START, finished: Vec::new() },
+            pieces: Pieces { most: usize::MAX, starts: ANY_START, finished: Vec::new(), spans: 0 },
         };
         let skipped = unused(columns);
         for leaf in 0..leaves {
@@ -158,6 +163,12 @@ impl<'a> RecordReader<'a> {
     /// Moves all columns to `row`.
     pub(crate) fn seek(&mut self, row: u32) -> Result<()> {
         self.cursors.iter_mut().flatten().try_for_each(|cursor| cursor.seek(row))
+    }
+
+    /// Spans put together so far.
+    #[cfg(test)]
+    pub(crate) fn spans_read(&self) -> u64 {
+        self.pieces.spans
     }
 
     /// Bytes fetched so far.
@@ -267,6 +278,7 @@ impl<'a> RecordReader<'a> {
             if out.len() >= self.pieces.most {
                 self.pieces.finish(out, Vec::new());
             }
+            let (before, spans, finished) = (out.len(), self.pieces.spans, self.pieces.finished.len());
             let batch = wire::begin(out, field::TRACE_RESOURCE_SPANS);
             let resource = wire::begin(out, field::RESOURCE);
             self.attributes(out, field::RESOURCE_ATTRS, &columns.resource.attrs, 2)?;
@@ -282,6 +294,10 @@ impl<'a> RecordReader<'a> {
             wire::end(out, resource);
             let batch = self.scopes(id, out, batch)?;
             wire::end(out, batch);
+            let none = spans == self.pieces.spans && finished == self.pieces.finished.len();
+            if none && self.pieces.starts != ANY_START {
+                out.truncate(before);
+            }
         }
         Ok(())
     }
@@ -305,6 +321,10 @@ impl<'a> RecordReader<'a> {
             let scope_head = out.len() - batch.start();
             let mut first_span = true;
             while self.element(first_span, columns.span.span_id, 3, self.below_spans.clone())? {
+                if self.pass_over()? {
+                    first_span = false;
+                    continue;
+                }
                 if !std::mem::take(&mut first_span) && out.len() >= self.pieces.most {
                     let scope = out[batch.start()..][..scope_head].to_vec();
                     wire::end(out, batch);
@@ -312,19 +332,40 @@ impl<'a> RecordReader<'a> {
                     batch = wire::begin(out, field::SCOPE_SPANS);
                     out.extend_from_slice(&scope);
                 }
-                let before = out.len();
-                let start = self.span(id, out)?;
-                if !self.pieces.starts.contains(&start) {
-                    out.truncate(before);
-                }
+                self.span(id, out)?;
+                self.pieces.spans += 1;
             }
             wire::end(out, batch);
         }
         Ok(resource)
     }
 
-    /// Appends a span; tells when it starts.
-    fn span(&mut self, id: TraceId, out: &mut Vec<u8>) -> Result<u64> {
+    /// Passes over the spans up to the next one of the scope that is wanted: one column says which these are, of all others only levels
+    /// are looked at. Whether there were any.
+    fn pass_over(&mut self) -> Result<bool> {
+        if self.pieces.starts == ANY_START {
+            return Ok(false);
+        }
+        let leaf = self.columns.span.start;
+        let starts = self.cursors.get_mut(leaf).and_then(Option::as_mut).ok_or_else(inconsistent)?;
+        let mut passed = 0;
+        while let Some((rep, _)) = starts.peek()?
+            && (passed == 0 || rep == SPAN_LEVEL)
+            && !self.pieces.starts.contains(&starts.int()?.cast_unsigned())
+        {
+            starts.advance();
+            passed += 1;
+        }
+        for other in self.below_spans.clone().filter(|other| passed > 0 && *other != leaf) {
+            if let Some(cursor) = &mut self.cursors[other] {
+                cursor.skip(passed, SPAN_LEVEL)?;
+            }
+        }
+        Ok(passed > 0)
+    }
+
+    /// Appends a span.
+    fn span(&mut self, id: TraceId, out: &mut Vec<u8>) -> Result<()> {
         let columns = &self.columns.span;
         let span = wire::begin(out, field::SPAN);
         wire::bytes(out, 1, id.as_bytes());
@@ -352,7 +393,7 @@ impl<'a> RecordReader<'a> {
         wire::uint(out, 3, code.cast_unsigned());
         wire::end(out, status);
         wire::end(out, span);
-        Ok(start)
+        Ok(())
     }
 
     fn events(&mut self, span_start: u64, out: &mut Vec<u8>) -> Result<()> {

@@ -11,6 +11,7 @@ mod columns;
 mod decoded;
 mod group;
 mod hits;
+mod joined;
 mod nesting;
 mod places;
 mod queue;
@@ -27,13 +28,16 @@ use vivace_traceql::{
     SpanBatch, SpanHandle, Structure, TraceFields, TraceInfo,
 };
 
-use super::{block::OpenBlock, cells::lossy, error::Result, record::RecordReader, rows::RowSet, values::to_usize};
+use super::{
+    block::OpenBlock, cells::lossy, error::Result, find::TraceRow, record::RecordReader, rows::RowSet, values::to_usize,
+};
 use crate::live::{LiveCursor, LiveSource};
 use columns::{Chosen, load, row_ints, row_texts};
 pub(crate) use decoded::BlockParts;
 pub use decoded::Decoded;
 pub use group::LeafCost;
 use group::{Group, bounds};
+pub use joined::{JoinedCursor, JoinedTrace};
 use nesting::Owner;
 use queue::{Pool, Queue};
 pub(crate) use turns::{Left, newest_start};
@@ -48,25 +52,32 @@ pub struct BlockSource {
     groups: Range<usize>,
     /// Rows of the first row group that fetches pass over, ascending.
     without: Arc<[u32]>,
+    /// Rows of any row group that they pass over.
+    apart: Arc<[TraceRow]>,
 }
 
 impl BlockSource {
     /// All of the block.
     pub fn new(block: Arc<OpenBlock>) -> Self {
         let groups = 0..block.row_groups();
-        Self { block, groups, without: Arc::default() }
+        Self { block, groups, without: Arc::default(), apart: Arc::default() }
     }
 
     /// Some row groups, as a job names them by first and count. What lies past the end is left out.
     pub fn of_row_groups(block: Arc<OpenBlock>, first: usize, count: usize) -> Self {
         let end = first.saturating_add(count).min(block.row_groups());
-        Self { block, groups: first.min(end)..end, without: Arc::default() }
+        Self { groups: first.min(end)..end, ..Self::new(block) }
     }
 
     /// A block of one row group, of which fetches pass over these rows (ascending): what it says of names and values without
     /// reading spans still has them.
     pub(crate) fn without(block: Arc<OpenBlock>, rows: &Arc<[u32]>) -> Self {
-        Self { block, groups: 0..1, without: Arc::clone(rows) }
+        Self { groups: 0..1, without: Arc::clone(rows), ..Self::new(block) }
+    }
+
+    /// Without these traces, which somebody else asks for.
+    pub(crate) fn passing_over(self, apart: Arc<[TraceRow]>) -> Self {
+        Self { apart, ..self }
     }
 
     /// The block.
@@ -83,7 +94,8 @@ impl Source for BlockSource {
     type Cursor<'a> = BlockCursor<'a>;
 
     fn fetch(&self, spec: &FetchSpec) -> std::result::Result<BlockCursor<'_>, FetchError> {
-        Ok(BlockCursor::new(&self.block, self.groups.clone(), &self.without, spec.clone()))
+        let cursor = BlockCursor::new(&self.block, self.groups.clone(), &self.without, spec.clone());
+        Ok(cursor.passing_over(&self.apart))
     }
 }
 
@@ -92,6 +104,7 @@ pub struct BlockCursor<'a> {
     block: &'a OpenBlock,
     groups: Range<usize>,
     without: &'a [u32],
+    apart: &'a [TraceRow],
     spec: FetchSpec,
     group: Option<Group<'a>>,
     /// Rows of the current row group still to be looked at, newest first.
@@ -136,6 +149,7 @@ impl<'a> BlockCursor<'a> {
             block,
             groups,
             without,
+            apart: &[],
             spec,
             group: None,
             pool: Pool::empty(),
@@ -149,6 +163,11 @@ impl<'a> BlockCursor<'a> {
             floor: 0,
             stays: false,
         }
+    }
+
+    /// Delivers nothing of these rows.
+    pub(crate) fn passing_over(self, apart: &'a [TraceRow]) -> Self {
+        Self { apart, ..self }
     }
 
     /// What reading has cost so far, by path of the column.
@@ -174,6 +193,7 @@ impl<'a> BlockCursor<'a> {
                 self.counts.by_time += 1;
                 continue;
             }
+            group.announce_dictionaries(std::iter::once(&self.spec.spans).chain(&self.spec.traces))?;
             let mut counts = self.counts;
             let admitted = self.admit(&mut group, &mut counts)?;
             self.counts = counts;
@@ -187,7 +207,11 @@ impl<'a> BlockCursor<'a> {
                 self.queue = Queue::empty();
             } else {
                 self.pool = Pool::empty();
+                group.announce_choice(&self.spec, &rows)?;
                 let (rows, spans) = self.choose(&mut group, &rows)?;
+                if spans.is_some() && !rows.is_empty() {
+                    group.announce_batch(&self.spec, &rows)?;
+                }
                 self.queue = Queue::as_stored(&rows, spans);
             }
             self.group = Some(group);
@@ -219,6 +243,9 @@ impl<'a> BlockCursor<'a> {
         let mut rows = self.rows_in_window(group)?;
         if !self.without.is_empty() {
             rows = rows.without(self.without);
+        }
+        for at in self.apart.iter().filter(|at| at.group == group.number) {
+            rows = rows.without(&[at.row]);
         }
         if rows.is_empty() {
             counts.by_time += 1;
@@ -382,29 +409,13 @@ impl<'a> BlockCursor<'a> {
 
 /// Second pass over rows and spans of a row group.
 fn load_from(group: &mut Group<'_>, rows: &RowSet, spans: &[SpanHandle], spec: &LoadSpec) -> Result<Loaded> {
-    announce_load(group, rows, spec)?;
+    group.announce_load(spec, rows)?;
     let mut loaded = Loaded { traces: trace_infos(group, rows, (true, spec.trace_fields))?, ..Loaded::default() };
     let spans = spans.iter().map(|handle| u32::try_from(handle.0).unwrap_or(u32::MAX)).collect();
     let mut chosen = Chosen::new(group, spans)?;
     loaded.columns = load_fields(group, &mut chosen, &spec.fields)?;
     (loaded.events, loaded.links) = (chosen.events, chosen.links);
     Ok(loaded)
-}
-
-fn announce_load(group: &mut Group<'_>, rows: &RowSet, spec: &LoadSpec) -> Result<()> {
-    let (trace, stats, fields) = (group.columns.trace, group.columns.stats, spec.trace_fields);
-    let mut leaves = vec![trace.trace_id];
-    if fields.times {
-        leaves.extend([trace.start, trace.duration]);
-    }
-    if fields.root {
-        leaves.extend([trace.root_name, trace.root_service]);
-    }
-    if fields.service_stats {
-        leaves.extend([stats.service, stats.spans, stats.errors]);
-    }
-    spec.fields.iter().for_each(|field| group.leaves_of_field(field, &mut leaves));
-    group.announce(&leaves, rows)
 }
 
 fn load_fields(group: &mut Group<'_>, chosen: &mut Chosen, fields: &[Field]) -> Result<Vec<vivace_traceql::Column>> {

@@ -57,6 +57,9 @@ struct Meta {
     dedicated_columns: Vec<u8>,
     #[prost(uint32, tag = "18")]
     replication_factor: u32,
+    /// JSON. Tempo passes over a field that it does not know.
+    #[prost(bytes = "vec", tag = "1000")]
+    split_traces: Vec<u8>,
 }
 
 impl From<&super::TenantIndex> for TenantIndex {
@@ -78,6 +81,10 @@ impl From<&BlockMeta> for Meta {
         let columns = &meta.dedicated_columns;
         let columns =
             if columns.is_empty() { Vec::new() } else { serde_json::to_vec(columns).expect("a list of plain structs") };
+        let split_traces = match meta.split_traces.as_slice() {
+            [] => Vec::new(),
+            split => serde_json::to_vec(split).expect("a list of plain structs"),
+        };
         Self {
             version: meta.format.as_str().to_owned(),
             block_id: meta.block_id.as_bytes().to_vec(),
@@ -93,6 +100,7 @@ impl From<&BlockMeta> for Meta {
             footer_size: meta.footer_size,
             dedicated_columns: columns,
             replication_factor: meta.replication_factor,
+            split_traces,
         }
     }
 }
@@ -127,6 +135,10 @@ impl TryFrom<Meta> for BlockMeta {
             [] | b"null" => DedicatedColumns::default(),
             json => serde_json::from_slice(json).map_err(|_damaged| Error::Entry("list of dedicated columns"))?,
         };
+        let split_traces = match meta.split_traces.as_slice() {
+            [] => Vec::new(),
+            json => serde_json::from_slice(json).map_err(|_damaged| Error::Entry("list of split traces"))?,
+        };
         Ok(Self {
             format: Version::from(meta.version),
             block_id: Uuid::from_slice(&meta.block_id).map_err(|_length| Error::Entry("block id"))?,
@@ -142,6 +154,7 @@ impl TryFrom<Meta> for BlockMeta {
             footer_size: meta.footer_size,
             dedicated_columns,
             replication_factor: meta.replication_factor,
+            split_traces,
         })
     }
 }

@@ -76,8 +76,7 @@ impl Shredder {
     /// Appends one row; the trace has at least one span.
     pub(super) fn put(&mut self, id: &[u8; 16], trace: &Trace<'_>, group: &mut RowGroup) -> Summary {
         self.damaged = 0;
-        let places: Vec<Place<'_>> =
-            trace.spans.iter().map(|span| Place { id: span.id, parent: span.parent, kind: span.kind }).collect();
+        let places: Vec<Place> = trace.spans.iter().map(|span| Place::new(span.id, span.parent, span.kind)).collect();
         self.nested_set.number(&places, &mut self.numbers);
 
         let summary = put_trace(id, trace, group);

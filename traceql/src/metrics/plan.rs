@@ -103,6 +103,13 @@ impl MetricsPlan {
         self.leaves.iter().map(|leaf| leaf.search.spec(None)).collect()
     }
 
+    /// Whether it matters that spans of one trace are seen together. `compare`, which shows all that spans have, does without.
+    #[must_use]
+    pub fn asks_for_traces(&self) -> bool {
+        let compares = self.leaves.iter().any(Leaf::is_compare);
+        !compares && self.leaves.iter().any(|leaf| !leaf.search.is_local())
+    }
+
     /// True when no span can match any sub-query: the result is known to have no series.
     #[must_use]
     pub fn is_empty(&self) -> bool {

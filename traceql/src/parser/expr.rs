@@ -18,6 +18,13 @@ const COMPARISON: u8 = 3;
 const UNARY_MINUS: u8 = 5;
 const UNARY_NOT: u8 = 6;
 
+/// Most operands of `&&` or `||` in a row.
+const MAX_OPERANDS: usize = 4096;
+
+/// So many of them are joined from left to right, as the language says. Well below `MAX_NESTING`, because the normal form has
+/// a pair of parentheses per operator.
+const LEFT_DEEP: usize = 128;
+
 /// An expression with the length of its longest path.
 type Measured = (Expr, u32);
 
@@ -28,6 +35,8 @@ impl Parser<'_> {
 
     fn climb(&mut self, min_level: u8) -> Result<Measured, Error> {
         let (mut left, mut depth) = self.unary()?;
+        // What stands before `left` and is joined with it by one of `&&` and `||`, behind which nothing binds as loosely.
+        let (mut joint, mut operands): (Option<BinaryOp>, Vec<Measured>) = (None, Vec::new());
         while let Token::Punct(text) = self.token {
             let Some((op, level, right_associative)) = binary_op(text) else { break };
             if level < min_level {
@@ -48,13 +57,53 @@ impl Parser<'_> {
             }
             let (right, right_depth) =
                 self.nested(|parser| parser.climb(if right_associative { level } else { level + 1 }))?;
-            depth = depth.max(right_depth) + 1;
-            if depth > MAX_DEPTH {
-                return self.fail(self.start, format!("more than {MAX_DEPTH} operators in one expression"));
+            if matches!(op, BinaryOp::And | BinaryOp::Or) {
+                operands.push((left, depth));
+                if let Some(before) = joint.filter(|before| *before != op) {
+                    let whole = self.joined(before, std::mem::take(&mut operands))?;
+                    operands.push(whole);
+                }
+                if operands.len() >= MAX_OPERANDS {
+                    return self
+                        .fail(self.start, format!("more than {MAX_OPERANDS} conditions joined in one expression"));
+                }
+                (left, depth, joint) = (right, right_depth, Some(op));
+                continue;
             }
-            left = binary(op, left, right);
+            (left, depth) = self.within_bounds((binary(op, left, right), depth.max(right_depth) + 1))?;
         }
-        Ok((left, depth))
+        match joint {
+            None => Ok((left, depth)),
+            Some(op) => {
+                operands.push((left, depth));
+                self.joined(op, operands)
+            }
+        }
+    }
+
+    /// One expression of operands. Many of them become a tree that means the same and is less deep than it is long.
+    fn joined(&self, op: BinaryOp, mut operands: Vec<Measured>) -> Result<Measured, Error> {
+        let pair = |(left, a): Measured, (right, b): Measured| (binary(op, left, right), a.max(b) + 1);
+        while operands.len() > LEFT_DEEP {
+            let mut rest = operands.into_iter();
+            let mut pairs = Vec::with_capacity(rest.len().div_ceil(2));
+            while let Some(left) = rest.next() {
+                pairs.push(match rest.next() {
+                    Some(right) => pair(left, right),
+                    None => left,
+                });
+            }
+            operands = pairs;
+        }
+        let whole = operands.into_iter().reduce(pair).expect("an operator has operands");
+        self.within_bounds(whole)
+    }
+
+    fn within_bounds(&self, (expr, depth): Measured) -> Result<Measured, Error> {
+        if depth > MAX_DEPTH {
+            return self.fail(self.start, format!("more than {MAX_DEPTH} operators in one expression"));
+        }
+        Ok((expr, depth))
     }
 
     fn unary(&mut self) -> Result<Measured, Error> {
@@ -120,7 +169,8 @@ impl Parser<'_> {
                 Some(intrinsic) => Field::Intrinsic(intrinsic),
                 None => return self.unexpected(),
             },
-            Token::End | Token::Punct(_) | Token::Ident(_) | Token::Literal(_) => return self.unexpected(),
+            Token::Ident(word) => return self.fail(self.start, format!("unknown identifier: {word}")),
+            Token::End | Token::Punct(_) | Token::Literal(_) => return self.unexpected(),
         };
         self.advance()?;
         Ok(field)

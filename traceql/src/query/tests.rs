@@ -163,6 +163,36 @@ fn deep_nesting_and_long_chains_are_refused_not_overflowed() {
 }
 
 #[test]
+fn thousands_of_conditions_in_a_row_are_one_expression() {
+    let chain = |operator: &str, count: usize| {
+        let conditions: Vec<String> = (0..count).map(|number| format!(".a = {number}")).collect();
+        format!("{{ {} }}", conditions.join(operator))
+    };
+    for (operator, count) in [(" || ", 129), (" || ", 300), (" && ", 1000), (" || ", 4096)] {
+        let query = Query::parse(&chain(operator, count)).unwrap();
+        let printed = query.to_string();
+        assert_eq!(printed.matches(operator).count(), count - 1);
+        // In the order in which they stand.
+        let places: Vec<usize> = (0..count).map(|number| printed.find(&format!(".a = {number})")).unwrap()).collect();
+        assert!(places.is_sorted());
+        assert_eq!(Query::parse(&printed), Ok(query));
+    }
+    let error = Query::parse(&chain(" || ", 4097)).unwrap_err();
+    assert_eq!(&*error.message, "more than 4096 conditions joined in one expression");
+    // Those of fewer stand as they always did, and the operator that comes later joins all before it.
+    assert_eq!(Query::parse("{ .a || .b || .c && .d }").unwrap().to_string(), "{ ((.a || .b) || .c) && .d }");
+    let mixed = format!("{{ {} && .b }}", vec![".a"; 200].join(" || "));
+    assert!(Query::parse(&mixed).unwrap().to_string().ends_with(") && .b }"));
+
+    let patterns = |count: usize| {
+        let all: Vec<String> = (0..count).map(|number| format!(".a =~ \"x{number}\"")).collect();
+        Query::parse(&format!("{{ {} }}", all.join(" || ")))
+    };
+    assert!(patterns(512).is_ok());
+    assert!(patterns(513).unwrap_err().message.contains("more than 512 regular expressions"));
+}
+
+#[test]
 fn what_only_the_normal_form_nests_too_deeply_is_refused_at_once() {
     for text in [
         format!("{{ {}.a }}", "-".repeat(149)),

@@ -413,6 +413,91 @@ fn pipelines_group_aggregate_and_coalesce() {
     assert!(error.to_string().contains("coalesce()"));
 }
 
+/// One span with events named `a`, `log` and `log`; `k` counts from 1, and the first has no `k`.
+fn with_events() -> Vec<MemoryTrace> {
+    let event = |(name, k): (&str, Option<i64>)| MemoryEvent {
+        time_ns: 1000,
+        name: name.into(),
+        attributes: k.into_iter().map(|k| ("k".into(), Value::Int(k))).collect(),
+    };
+    let link = |number: u8| MemoryLink {
+        trace_id: [number; 16],
+        span_id: id(number),
+        attributes: vec![("n".into(), Value::Int(number.into()))],
+    };
+    let span = MemorySpan {
+        id: id(1),
+        start_ns: 1000,
+        events: [("a", None), ("log", Some(1)), ("log", Some(2))].map(event).into(),
+        links: [1, 2].map(link).into(),
+        ..MemorySpan::default()
+    };
+    let earlier = MemorySpan { id: id(2), events: vec![event(("other", Some(9)))], ..span.clone() };
+    vec![MemoryTrace { id: [1; 16], spans: vec![earlier, span] }]
+}
+
+#[test]
+fn of_events_and_links_those_are_shown_that_the_filter_held_for() {
+    let shown = |text: &str| -> Vec<(String, Value)> {
+        let hits = run(text, with_events(), 1);
+        let spans = hits.into_iter().flat_map(|hit| hit.span_sets).flat_map(|set| set.spans);
+        let span = spans.into_iter().find(|span| span.id == id(1)).unwrap();
+        span.attributes.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    };
+    let (name, k) = (|name| ("event:name".to_owned(), Value::str(name)), |k| ("k".to_owned(), Value::Int(k)));
+    assert_eq!(shown("{ event:name = `log` }"), [name("log")]);
+    assert_eq!(shown("{ event:name = `log` && event.k = 2 }"), [name("log"), k(2)]);
+    assert_eq!(shown("{ event:name = `log` } | select(event.k)"), [name("log"), k(1)]);
+    assert_eq!(shown("{ event.k > 1 } | select(event:name)"), [k(2), name("log")]);
+    // The last filter chooses; what the chosen event lacks is shown of the first that has it.
+    assert_eq!(shown("{ event:name = `log` } | { event.k = 2 }"), [name("log"), k(2)]);
+    assert_eq!(shown("{ event:name = `a` } | select(event.k)"), [name("a"), k(1)]);
+    assert_eq!(shown("{ } | select(event:name, event.k)"), [name("a"), k(1)]);
+    assert_eq!(shown("{ link.n > 1 }"), [("n".to_owned(), Value::Int(2))]);
+    assert_eq!(shown("{ event.k = 2 && link.n = 2 }"), [k(2), ("n".to_owned(), Value::Int(2))]);
+}
+
+#[test]
+fn groups_and_aggregates_are_of_the_events_that_the_filter_held_for() {
+    let sets = |text: &str| -> Vec<Vec<Value>> {
+        let hits = run(text, with_events(), 1);
+        let sets = hits.into_iter().flat_map(|hit| hit.span_sets);
+        sets.map(|set| set.attributes.into_iter().map(|(_, value)| value).collect()).collect()
+    };
+    assert_eq!(sets("{ event:name = `log` } | by(event:name)"), [[Value::str("log")]]);
+    assert_eq!(sets("{ event.k > 1 && event.k < 5 } | max(event.k) < 9"), [[Value::Int(2)]]);
+    assert_eq!(sets("{ event:name = `log` } | by(event.k)"), [[Value::Int(1)]]);
+    assert_eq!(sets("{ } | min(event.k) < 5"), [[Value::Int(1)]]);
+}
+
+#[test]
+fn a_span_without_events_lacks_their_attributes_where_the_plan_says_so() {
+    let mut traces = with_events();
+    let bare = MemorySpan { id: id(3), ..MemorySpan::default() };
+    traces[0].spans.push(bare);
+    let found = |text: &str, none_lacks: bool| -> Vec<[u8; 8]> {
+        let plan = SearchPlan::new(&Query::parse(text).unwrap()).unwrap();
+        let plan = if none_lacks { plan.with_none_lacking() } else { plan };
+        let mut merger = Merger::new(1, false);
+        search(&MemorySource::new(traces.clone(), 1), &plan, None, 9, &mut merger).unwrap();
+        let sets = merger.finish().into_iter().flat_map(|hit| hit.span_sets);
+        sets.flat_map(|set| set.spans).map(|span| span.id).collect()
+    };
+    assert_eq!(found("{ event.k = nil }", false), [id(1)]);
+    assert_eq!(found("{ event.k = nil }", true), [id(1), id(3)]);
+    assert_eq!(found("{ link.n = nil }", true), [id(3)]);
+    assert_eq!(found("{ event.k != nil }", true), [id(2), id(1)]);
+}
+
+#[test]
+fn selected_nested_set_numbers_are_shown() {
+    let hits = run("{ kind = client } | select(nestedSetLeft, nestedSetParent, nestedSetLeft)", small(), 1);
+    let span = &hits[0].span_sets[0].spans[1];
+    let kind = ("kind".into(), Value::Kind(Kind::Client));
+    let (left, parent) = (("nestedSetLeft".into(), Value::Int(4)), ("nestedSetParent".into(), Value::Int(1)));
+    assert_eq!(span.attributes, [kind, left, parent]);
+}
+
 #[test]
 fn only_the_first_spans_of_a_set_are_shown_and_all_are_counted() {
     let plan = SearchPlan::new(&Query::parse("{ }").unwrap()).unwrap();
@@ -426,6 +511,29 @@ fn only_the_first_spans_of_a_set_are_shown_and_all_are_counted() {
 fn a_query_that_matches_nothing_reads_nothing() {
     let plan = SearchPlan::new(&Query::parse("{ false } || { .a && false }").unwrap()).unwrap();
     assert!(plan.is_empty());
+}
+
+#[test]
+fn groups_of_one_trace_are_bounded_and_the_error_says_so() {
+    let plan = SearchPlan::new(&Query::parse("{ } | by(span.x)").unwrap()).unwrap();
+    let evaluated = |spans: u32, values: i64| {
+        let info = crate::fetch::TraceInfo { spans: 0..spans, ..crate::fetch::TraceInfo::default() };
+        let values = (0..i64::from(spans)).map(|row| row % values).collect();
+        let batch = SpanBatch {
+            traces: vec![info],
+            handles: (0..u64::from(spans)).map(SpanHandle).collect(),
+            columns: vec![crate::column::Column::Int { values, valid: None }],
+            ..SpanBatch::default()
+        };
+        plan.evaluator().evaluate(&batch)
+    };
+    let most = 1 << 18;
+    assert_eq!(evaluated(most + 9, i64::from(most)).unwrap()[0].sets.len(), 1 << 18);
+    let error = evaluated(most + 9, i64::from(most) + 1).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "by(span.x) makes more than 262144 groups of the spans of one trace, group by what has fewer values"
+    );
 }
 
 #[test]
@@ -459,7 +567,7 @@ proptest! {
             };
             let batch = SpanBatch { traces: traces.iter().map(info).collect(), ..SpanBatch::default() };
             let all: Vec<Survivor> =
-                (0..u32::try_from(traces.len()).unwrap()).map(|trace| Survivor { trace, sets: Vec::new() }).collect();
+                (0..u32::try_from(traces.len()).unwrap()).map(|trace| Survivor { trace, sets: Vec::new(), chosen: Arc::default() }).collect();
             let hit = |survivor: &Survivor| {
                 let trace = &batch.traces[survivor.trace as usize];
                 TraceHit {

@@ -80,6 +80,7 @@ fn meta(id: Uuid) -> BlockMeta {
         footer_size: 1,
         dedicated_columns: DedicatedColumns::defaults(),
         replication_factor: 1,
+        split_traces: Vec::new(),
     }
 }
 

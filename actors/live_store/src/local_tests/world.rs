@@ -21,17 +21,21 @@ use vivace_runtime::{Bounds, Clock, Compute, Placement, Supervisor, SystemClock}
 use crate::tests::{LONG, PARTITION, counted, log, record, run, setup, trace_id};
 use crate::{ApplyHook, Config, Connect, Keep, LiveStore, Local, Setup, Source};
 
-/// A log whose readers can be held, and told to fail.
+/// A log whose readers can be held, and told to fail, and whose answers can be held.
 #[derive(Clone)]
 pub(super) struct Gate {
     pub(super) log: MemoryLog,
     pub(super) open: Arc<watch::Sender<bool>>,
     pub(super) errors: Arc<Mutex<VecDeque<LogError>>>,
+    pub(super) answers: Arc<watch::Sender<bool>>,
+    /// How often it was asked for its bounds.
+    pub(super) asked: Arc<AtomicUsize>,
 }
 
 impl Gate {
     pub(super) fn new(log: MemoryLog) -> Self {
-        Self { log, open: Arc::new(watch::Sender::new(true)), errors: Arc::default() }
+        let open = || Arc::new(watch::Sender::new(true));
+        Self { log, open: open(), errors: Arc::default(), answers: open(), asked: Arc::default() }
     }
 
     pub(super) fn hold(&self, hold: bool) {
@@ -63,7 +67,12 @@ impl Log for Gate {
     }
 
     fn bounds(&self, partition: Partition) -> BoxFuture<'static, Result<LogBounds, LogError>> {
-        self.log.bounds(partition)
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let (log, mut answers) = (self.log.clone(), self.answers.subscribe());
+        Box::pin(async move {
+            answers.wait_for(|open| *open).await.map_err(|_gone| LogError::Closed)?;
+            log.bounds(partition).await
+        })
     }
 
     fn offset_at(&self, partition: Partition, timestamp_ms: i64) -> BoxFuture<'static, Result<Offset, LogError>> {
@@ -236,9 +245,19 @@ impl Life {
     }
 
     pub(super) async fn find(&self, n: u8) -> (usize, Coverage) {
+        self.find_by(n, false).await
+    }
+
+    /// As [`Self::find`], by who waits until this live-store has caught up.
+    pub(super) async fn find_caught_up(&self, n: u8) -> (usize, Coverage) {
+        self.find_by(n, true).await
+    }
+
+    async fn find_by(&self, n: u8, caught_up: bool) -> (usize, Coverage) {
         let request = FindTraceRequest {
             tenant: "single-tenant".into(),
             trace_id: trace_id(n).as_bytes().to_vec(),
+            caught_up,
             ..FindTraceRequest::default()
         };
         let batches: Vec<_> = self.live.find.call(request, LONG).await.unwrap().collect().await;

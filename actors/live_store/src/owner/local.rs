@@ -4,6 +4,7 @@
 //! A span is in the head, in a closing cut or in a block of the shelf, never in two: a cut leaves in the same step in which its
 //! blocks are put on the shelf. Committed is only what the ledger on disk says is in blocks.
 
+mod catch_up;
 mod durable;
 mod look;
 mod reach;
@@ -18,6 +19,7 @@ use vivace_log::GroupOffsets;
 use vivace_protocol::TenantId;
 use vivace_runtime::{Clock, Compute, Cx, Failure, Mailbox};
 
+pub(crate) use self::catch_up::{CatchUp, CaughtUp};
 use super::{Home, Owner, Shared};
 use crate::config::Config;
 use crate::flusher::{Flush, Flushed};
@@ -25,7 +27,7 @@ use crate::keep::{Connect, Source};
 use crate::metrics::{Group, LocalMetrics};
 use crate::readiness::Readiness;
 use crate::shelf::{BlockFolder, OpenBlocks, Shelf, ShelfBlock};
-use crate::state::{Lag, Ledger, Shelved};
+use crate::state::{Lag, Ledger, Parked, Shelved};
 
 /// Time between two looks at readiness and lag, of which every second one asks the log for its end.
 const LOOK: Duration = Duration::from_secs(1);
@@ -98,6 +100,7 @@ pub(super) struct LocalState {
     folder: BlockFolder,
     shelf: Shelf,
     lag: Lag,
+    parked: Parked,
     /// Absent until the log was reached.
     offsets: Option<Arc<dyn GroupOffsets>>,
     /// What the ledger on disk says: nothing below is read again.
@@ -135,6 +138,7 @@ impl LocalState {
         seen.insert("local_blocks".into(), self.shelf.len().into());
         seen.insert("records_not_applied".into(), self.lag.records().into());
         seen.insert("newest_applied_unix_ms".into(), self.lag.newest_ms().into());
+        seen.insert("finds_waiting".into(), self.parked.len().into());
         seen.insert("committed_offset".into(), self.committed.into());
         seen.insert("reads_the_log".into(), self.offsets.is_some().into());
         let lost: Vec<String> = ledger.lost.iter().map(|loss| format!("{} to {}", loss.from, loss.to)).collect();
@@ -178,6 +182,7 @@ impl Owner {
             folder,
             shelf,
             lag,
+            parked: Parked::default(),
             offsets: None,
             safe,
             committed: None,

@@ -28,7 +28,7 @@ pub(crate) struct Readers {
 pub(crate) struct Missed(Arc<Mutex<Vec<Skipped>>>);
 
 impl Missed {
-    fn note(&self, block: &ShelfBlock, reason: &str) {
+    pub(super) fn note(&self, block: &ShelfBlock, reason: &str) {
         tracing::warn!(block = %block.meta.block_id, reason, "a local block cannot be read");
         let what = format!("local block {}", block.meta.block_id);
         self.0.lock().push(Skipped { what, reason: reason.to_owned() });
@@ -119,7 +119,7 @@ impl Readers {
 }
 
 /// An error with its causes on one line.
-fn text(error: &dyn std::error::Error) -> String {
+pub(super) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

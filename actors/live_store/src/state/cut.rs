@@ -1,13 +1,16 @@
 //! A cut: the offsets [first, end) of one partition on their way into blocks, one block a tenant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use vivace_protocol::{TenantId, TraceId};
 use vivace_storage::{LiveGroup, LiveTrace};
+
+use super::noted::{Noted, Pieces};
 
 /// One trace's pieces in the order of the log: each an encoded `tempopb.Trace`.
 pub(crate) type TraceParts = (TraceId, Vec<Bytes>);
@@ -43,6 +46,8 @@ pub(crate) struct TenantCut {
     /// Time of the first and the last record that contributed, unix milliseconds.
     pub(crate) received_ms: (i64, i64),
     groups: OnceLock<Vec<Arc<LiveGroup>>>,
+    /// Of traces that somebody has asked for.
+    noted: Mutex<HashMap<TraceId, Arc<Noted>>>,
 }
 
 /// A group of a cut has at least this much, unless it is the last.
@@ -50,7 +55,7 @@ const GROUP_BYTES: u64 = 32 << 20;
 
 impl TenantCut {
     pub(crate) fn new(tenant: TenantId, traces: Vec<TraceParts>, received_ms: (i64, i64)) -> Self {
-        Self { tenant, traces, received_ms, groups: OnceLock::new() }
+        Self { tenant, traces, received_ms, groups: OnceLock::new(), noted: Mutex::default() }
     }
 
     /// What queries see of it; put together the first time, which takes a fraction of a microsecond for each trace.
@@ -90,11 +95,22 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
+    fn locate(&self, tenant: &TenantId, id: &TraceId) -> Option<(&TenantCut, &[Bytes])> {
+        let own = self.tenants.iter().find(|t| t.tenant == *tenant)?;
+        let at = own.traces.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
+        Some((own, &own.traces[at].1))
+    }
+
+    /// Whether some of a trace is in this cut.
+    pub(crate) fn has(&self, tenant: &TenantId, id: &TraceId) -> bool {
+        self.locate(tenant, id).is_some()
+    }
+
     /// The pieces of one trace, if it is in this cut.
-    pub(crate) fn find(&self, tenant: &TenantId, id: &TraceId) -> Option<&[Bytes]> {
-        let traces = &self.tenants.iter().find(|t| t.tenant == *tenant)?.traces;
-        let at = traces.binary_search_by(|(other, _)| other.cmp(id)).ok()?;
-        Some(&traces[at].1)
+    pub(crate) fn find(&self, tenant: &TenantId, id: &TraceId) -> Option<Pieces> {
+        let (own, pieces) = self.locate(tenant, id)?;
+        let noted = Arc::clone(own.noted.lock().entry(*id).or_default());
+        Some(Pieces { bytes: pieces.to_vec(), noted })
     }
 
     /// All traces of one tenant in this cut, in groups.

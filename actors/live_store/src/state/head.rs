@@ -1,7 +1,7 @@
 //! One tenant's traces that are still collecting.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -9,6 +9,7 @@ use vivace_protocol::TraceId;
 use vivace_storage::{LivePart, LiveTrace};
 
 use super::groups::{GroupRules, Groups, Number};
+use super::noted::{Noted, Pieces};
 use super::partition::Rules;
 
 /// Looking for traces that have stopped growing costs a pass over the head: at most so often.
@@ -33,6 +34,8 @@ pub(super) struct Held {
     pub(super) group: Option<Number>,
     /// As queries see it, once one has and until it grows.
     shared: Option<Arc<LiveTrace>>,
+    /// For who reads it page by page.
+    noted: OnceLock<Arc<Noted>>,
 }
 
 impl Held {
@@ -45,6 +48,7 @@ impl Held {
             live_since_ms: None,
             group: None,
             shared: None,
+            noted: OnceLock::new(),
         }
     }
 
@@ -54,6 +58,11 @@ impl Held {
         self.bytes += piece.bytes.len();
         self.pieces.push(piece);
         self.shared = None;
+    }
+
+    pub(super) fn pieces(&self) -> Pieces {
+        let noted = Arc::clone(self.noted.get_or_init(Arc::default));
+        Pieces { bytes: self.pieces.iter().map(|piece| piece.bytes.clone()).collect(), noted }
     }
 
     pub(super) fn shared(&mut self, id: &TraceId) -> Arc<LiveTrace> {

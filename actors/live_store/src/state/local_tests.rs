@@ -11,6 +11,7 @@ use vivace_log::{Entry, Offset, Record, Sequence};
 use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::Rng;
 
+use super::tests::found;
 use super::{Copies, Cut, GroupRules, Known, Ledger, Loss, Origin, Partition, Rules, Shelved, TraceLimits, begin};
 
 /// How long blocks are kept.
@@ -260,7 +261,7 @@ impl World {
     /// How often a piece is visible.
     fn visible(&self, piece: &Piece) -> usize {
         let tenant = TenantId::parse(&piece.0).unwrap();
-        let live = self.partition.find(&tenant, &piece.1).iter().filter(|part| number(part) == piece.2).count();
+        let live = found(&self.partition, &tenant, &piece.1).iter().filter(|part| number(part) == piece.2).count();
         let stored = self.shelf.iter().filter(|block| self.disk.blocks[&block.id].contains(piece)).count();
         live + stored
     }

@@ -13,7 +13,7 @@ use vivace_protocol::{TenantId, TraceId};
 
 use super::groups::GroupRules;
 use super::head::{Head, Held, Piece};
-use super::{Cut, CutId, Ledger, PendingCut, Snapshot, TenantCut, TraceParts};
+use super::{Cut, CutId, Ledger, PendingCut, Pieces, Snapshot, TenantCut, TraceParts};
 
 /// When to cut. See the configuration keys of the same names.
 #[derive(Debug, Clone)]
@@ -190,7 +190,7 @@ impl Partition {
             }
             let trace = head.traces.entry(id).or_insert_with(|| {
                 applied.traces_created += 1;
-                if self.closing.iter().any(|cut| cut.find(tenant, &id).is_some()) {
+                if self.closing.iter().any(|cut| cut.has(tenant, &id)) {
                     self.split.push((tenant.clone(), id));
                 }
                 Held::new(time_ms)
@@ -361,10 +361,10 @@ impl Partition {
     }
 
     /// All pieces of one trace, in the order of the log.
-    pub(crate) fn find(&self, tenant: &TenantId, id: &TraceId) -> Vec<Bytes> {
-        let closing = self.closing.iter().filter_map(|cut| cut.find(tenant, id)).flatten().cloned();
-        let head = self.heads.get(tenant).and_then(|head| head.traces.get(id));
-        closing.chain(head.into_iter().flat_map(|t| t.pieces.iter().map(|p| p.bytes.clone()))).collect()
+    pub(crate) fn find(&self, tenant: &TenantId, id: &TraceId) -> Vec<Pieces> {
+        let closing = self.closing.iter().filter_map(|cut| cut.find(tenant, id));
+        let head = self.heads.get(tenant).and_then(|head| head.traces.get(id)).filter(|held| !held.pieces.is_empty());
+        closing.chain(head.map(Held::pieces)).collect()
     }
 
     /// Everything of one tenant: the closing cuts as they are, and the head in groups, of which those that have not changed are the

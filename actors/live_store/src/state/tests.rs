@@ -50,6 +50,11 @@ fn pieces(cut: &Cut) -> Pieces {
     cut.tenants.iter().flat_map(of_tenant).collect()
 }
 
+/// All pieces of a trace, in the order of the log.
+pub(super) fn found(partition: &Partition, tenant: &TenantId, id: &TraceId) -> Vec<Bytes> {
+    partition.find(tenant, id).into_iter().flat_map(|place| place.bytes).collect()
+}
+
 fn offset(piece: &Bytes) -> u64 {
     u64::from_be_bytes(piece.as_ref().try_into().unwrap())
 }
@@ -157,7 +162,7 @@ impl World {
                 assert!(seen.insert(trace.id(), trace.parts().to_vec()).is_none(), "{} is seen twice", trace.id());
             }
             for id in (0..12u128).map(|id| TraceId(id.to_be_bytes())) {
-                assert_eq!(seen.remove(&id).unwrap_or_default(), self.partition.find(&tenant, &id), "{id}");
+                assert_eq!(seen.remove(&id).unwrap_or_default(), found(&self.partition, &tenant, &id), "{id}");
             }
             assert!(seen.is_empty());
         }
@@ -174,7 +179,7 @@ impl World {
                 let in_blocks = written.iter().filter(|block| block.contains(&key)).count();
                 let waiting = self.partition.closing().iter().filter(|cut| !self.blocks.contains_key(&cut.id.number));
                 let in_cuts = waiting.filter(|cut| pieces(cut).contains(&key)).count();
-                let everywhere = self.partition.find(tenant, id).iter().filter(|piece| offset(piece) == at).count();
+                let everywhere = found(&self.partition, tenant, id).iter().filter(|piece| offset(piece) == at).count();
                 let in_closing = self.partition.closing().iter().filter(|cut| pieces(cut).contains(&key)).count();
                 let in_head = everywhere - in_closing;
                 assert_eq!(
@@ -243,7 +248,7 @@ fn no_more_traces_grow_at_once_than_allowed_and_known_ones_go_on() {
     assert_eq!(deliver(&mut partition, 0, &[1, 2, 3], 2), [over(3)]);
     assert_eq!(deliver(&mut partition, 10, &[1, 3], 2), [over(3)]);
     assert_eq!(deliver(&mut partition, 10, &[3], 0), [], "no limit");
-    assert_eq!(partition.find(&TenantId::single(), &TraceId(3u128.to_be_bytes())).len(), 1);
+    assert_eq!(found(&partition, &TenantId::single(), &TraceId(3u128.to_be_bytes())).len(), 1);
     // Looked at a second later, none of them grows any more, although all are held; one that comes again counts again.
     assert_eq!(deliver(&mut partition, 1_000, &[4, 1, 2], 2), [over(2)]);
     assert_eq!(partition.live_traces().next().map(|(_, held)| held), Some(4));

@@ -4,10 +4,13 @@ use std::path::Path;
 
 use prost::Message;
 use uuid::Uuid;
+use vivace_protocol::TraceId;
 use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
 use vivace_protocol::tempopb::Trace;
 use vivace_protocol::vivace::find_trace_request::From;
-use vivace_storage::{BlockKey, BlockOpener, BlockSpec, BlockWriter, DedicatedColumns};
+use vivace_storage::{
+    BlockKey, BlockOpener, BlockSpec, BlockWriter, Continued, DedicatedColumns, Received, encode_block,
+};
 
 use super::*;
 
@@ -140,8 +143,8 @@ async fn of_a_page_only_the_blocks_are_read_that_have_some_of_it() {
     // The span at the place itself and as many that start later.
     assert_eq!(told(0, 3).await, [10, 11, 12]);
     assert_eq!(told(12, 3).await, [12, 13, 14, 15]);
-    // The second block has enough of them, so the third is not read; all of the first that is left is.
-    assert_eq!(told(18, 3).await, [18, 19, 20, 21, 22]);
+    // The first two blocks have enough of them together, so the third is not read.
+    assert_eq!(told(18, 3).await, [18, 19, 20, 21]);
     assert_eq!(told(45, 9).await, [45, 46, 47, 48, 49]);
     assert_eq!(told(50, 9).await, [] as [u64; 0]);
     root.drain(LONG).await;
@@ -287,4 +290,94 @@ async fn a_block_that_left_the_list_is_closed() {
     assert!(!at_hand(0) && !at_hand(1) && at_hand(0) && at_hand(1));
     blocks.retain(|listed| *listed == id(2));
     assert!(at_hand(1) && !at_hand(0));
+}
+
+/// Span `span` of trace 7 below span `parent`.
+fn below(span: u8, parent: u8) -> bytes::Bytes {
+    let mut trace = Trace::decode(part(7, span, 10)).unwrap();
+    if parent > 0 {
+        trace.resource_spans[0].scope_spans[0].spans[0].parent_span_id = vec![parent; 8];
+    }
+    trace.encode_to_vec().into()
+}
+
+/// Blocks of a trace that does not fit one row, as those who write blocks make them.
+async fn store_split(bucket: &Path, parts: Vec<bytes::Bytes>) -> Vec<BlockMeta> {
+    let (mut metas, mut rest) = (Vec::new(), parts);
+    while !rest.is_empty() {
+        let mut spec = BlockSpec::new(TENANT, id(10 + metas.len() as u128), DedicatedColumns(Vec::new()));
+        spec.max_trace_bytes = 2 * rest[rest.len() - 1].len();
+        spec.continued = Continued::after(&metas);
+        let traces = [(TraceId([7; 16]), &rest[..])];
+        let received = Received { between_ms: (1, 2), slack: Duration::ZERO };
+        let mut encoded = encode_block(spec, traces, received, false).unwrap();
+        let block = encoded.block.unwrap();
+        Backend::local(bucket).unwrap().put_block(&block).await.unwrap();
+        metas.push(block.meta);
+        rest = encoded.leftover.pop().map(|(_, parts)| parts).unwrap_or_default();
+    }
+    metas
+}
+
+#[actix::test]
+async fn a_trace_in_several_blocks_is_evaluated_as_one_by_one_of_their_jobs() {
+    let bucket = tempfile::tempdir().unwrap();
+    let metas = store_split(bucket.path(), (1..=7).map(|span| below(span, span - 1)).collect()).await;
+    assert_eq!(metas.len(), 4);
+    store(bucket.path(), id(1), &[(8, vec![part(8, 1, 10)])]).await;
+    let (root, querier) = querier(bucket.path());
+    let ids: Vec<String> = metas.iter().map(|meta| meta.block_id.to_string()).chain([id(1).to_string()]).collect();
+    let jobs: Vec<Vec<String>> = ids.iter().map(|id| vec![id.clone()]).chain([ids.clone()]).collect();
+    // The spans that each job finds of the trace, first the job of each block, then one of all blocks.
+    let found = async |query: &str| {
+        let mut counts = Vec::new();
+        for block_ids in jobs.clone() {
+            let blocks = u32::try_from(block_ids.len()).unwrap();
+            let (tenant, query, limit) = (TENANT.to_owned(), query.to_owned(), 10);
+            let job = SearchJob { tenant, query, limit, block_ids, spans_per_span_set: 3, ..SearchJob::default() };
+            let mut batches = querier.search.call(job, LONG).await.unwrap();
+            let (mut matched, mut coverage) = (Vec::new(), (0, 0));
+            while let Some(batch) = batches.next().await {
+                let batch = batch.unwrap();
+                let told = batch.coverage.unwrap_or_default();
+                coverage = (coverage.0 + told.total, coverage.1 + told.read);
+                let of_trace = batch.traces.iter().filter(|trace| trace.trace_id.starts_with("07"));
+                matched.extend(of_trace.map(|trace| trace.span_sets[0].matched));
+            }
+            assert_eq!(coverage, (blocks, blocks));
+            counts.push(matched);
+        }
+        counts
+    };
+    let once = |count: u32| vec![vec![count], vec![], vec![], vec![], vec![], vec![count]];
+    assert_eq!(found("{ }").await, once(7));
+    assert_eq!(found("{ } >> { }").await, once(6));
+    assert_eq!(found("{ } !> { }").await, once(1));
+    assert_eq!(found("{ span:childCount = 1 } | count() > 5").await, once(6));
+
+    let counted = async |query: &str, block_ids: Vec<String>, held: &[String]| {
+        let (tenant, query, held_block_ids) = (TENANT.to_owned(), query.to_owned(), held.to_vec());
+        let job = MetricsJob { tenant, query, block_ids, held_block_ids, ..MetricsJob::default() };
+        let job = MetricsJob { end_unix_nano: 10_000, step_nanos: 10_000, ..job };
+        let mut batches = querier.metrics.call(job, LONG).await.unwrap();
+        let mut sum = 0;
+        while let Some(batch) = batches.next().await {
+            let leaves = batch.unwrap().partial.unwrap_or_default().leaves;
+            let groups = leaves.iter().flat_map(|leaf| &leaf.groups).flat_map(|group| &group.cells);
+            sum += groups.flat_map(|cells| &cells.counts).sum::<u64>();
+        }
+        sum
+    };
+    // Spans that are looked at one by one are counted where they are.
+    for (query, due) in [("{ } >> { } | count_over_time()", [6, 0, 0, 0, 0, 6]), ("{ } | rate()", [2, 2, 2, 1, 1, 8])] {
+        for (block_ids, due) in jobs.iter().zip(due) {
+            assert_eq!(counted(query, block_ids.clone(), &[]).await, due, "{query} in {block_ids:?}");
+        }
+    }
+    // The last part counts elsewhere; so does the first, whose job is not there then.
+    let descendants = "{ } >> { } | count_over_time()";
+    assert_eq!(counted(descendants, vec![ids[0].clone()], &ids[3..4]).await, 5);
+    let (rest, first) = (ids[2..].to_vec(), ids[..2].to_vec());
+    assert_eq!(counted(descendants, rest, &first).await, 0, "no part of what is there begins a trace");
+    root.drain(LONG).await;
 }

@@ -41,7 +41,11 @@ fn condition(key: &str, value: &str) -> String {
         "status.code" if matches!(value, "ok" | "error" | "unset") => format!("status = {value}"),
         "error" if value == "true" => "status = error".to_owned(),
         "http.status_code" if value.parse::<i64>().is_ok() => format!("span.http.status_code = {value}"),
-        _ => format!(".{} = {}", quote(key), quote(value)),
+        // Either may have it; `.key` would not look behind a span's own.
+        _ => {
+            let (key, value) = (quote(key), quote(value));
+            format!("span.{key} = {value} || resource.{key} = {value}")
+        }
     }
 }
 
@@ -138,7 +142,7 @@ mod tests {
             "{ resource.service.name =~ \".*shop.*\" } && { name =~ \".*GET /.*\" } && \
              { traceDuration >= 10000000ns }"
         );
-        assert_eq!(text("tags=a%3D1").unwrap(), "{ .\"a\" = \"1\" }");
+        assert_eq!(text("tags=a%3D1").unwrap(), "{ span.\"a\" = \"1\" || resource.\"a\" = \"1\" }");
         assert_eq!(text("tags=http.status_code%3D500").unwrap(), "{ span.http.status_code = 500 }");
         assert_eq!(text("tags=status.code%3Derror").unwrap(), "{ status = error }");
     }

@@ -129,6 +129,8 @@ async fn answer(
         "tools/list" => success(&id, json!({ "tools": tools::list() })),
         "tools/call" => call(api, &tenants, &id, &message["params"]).await,
         "resources/list" => success(&id, json!({ "resources": resources() })),
+        // Clients ask for these as soon as there are resources.
+        "resources/templates/list" => success(&id, json!({ "resourceTemplates": [] })),
         "resources/read" => resource(&id, &message["params"]),
         _ => failure(&id, -32601, &format!("there is no method {name:?}")),
     };

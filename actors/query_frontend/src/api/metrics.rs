@@ -47,9 +47,8 @@ async fn answer<M: ToJson>(
 /// A query for what the parameters say; `instant`: over the whole range at once.
 pub(crate) fn begin(api: &Api, tenants: &[TenantId], params: &Params, instant: bool) -> Result<Metrics, Refusal> {
     let rules = rules(api, tenants);
-    let asked = Asked::of_params(params, rules.now_ns)?;
-    let asked = if instant { asked.at_once() } else { asked };
-    let checked = asked.check(&rules)?;
+    let of_params = if instant { Asked::at_once_of_params } else { Asked::of_params };
+    let checked = of_params(params, rules.now_ns)?.check(&rules)?;
     let explain = params.bool("explain")?.unwrap_or(false);
     Metrics::new(&api.planner, tenants, &checked.query, &checked.request, explain)
 }

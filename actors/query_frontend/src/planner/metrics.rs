@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use http::StatusCode;
+use parking_lot::Mutex;
 use tonic::{Code, Status};
 use uuid::Uuid;
 use vivace_protocol::vivace::{MetricsBatch, MetricsJob};
@@ -33,6 +34,8 @@ const GROUP_BYTES: usize = 128;
 pub(crate) struct Metrics {
     text: String,
     sweep: Sweep<Vec<MetricsBatch>>,
+    /// Blocks that recent data has answered for.
+    held: Arc<Mutex<Vec<String>>>,
     plan: MetricsPlan,
     sum: MetricsPartial,
     metrics: tempopb::SearchMetrics,
@@ -71,10 +74,12 @@ impl Metrics {
         let request = *request;
         let settled = planner.settled_ns();
         let (young, old) = shares(&request, settled);
+        let held = Arc::new(Mutex::new(Vec::new()));
         let launch: Launch<_> = {
             let planner = Arc::clone(planner);
-            let text = text.clone();
+            let (text, held) = (text.clone(), Arc::clone(&held));
             Box::new(move |tenant, block_ids| {
+                let held_block_ids = if block_ids.is_empty() { Vec::new() } else { held.lock().clone() };
                 let (after_unix_nano, until_unix_nano) = if block_ids.is_empty() { young } else { old };
                 let job = MetricsJob {
                     after_unix_nano,
@@ -89,6 +94,7 @@ impl Metrics {
                     max_series: u32::try_from(request.max_series).unwrap_or(u32::MAX),
                     block_ids,
                     explain,
+                    held_block_ids,
                 };
                 let (planner, tenant) = (Arc::clone(&planner), tenant.clone());
                 Box::pin(async move { planner.run_metrics(&tenant, job, deadline).await })
@@ -102,6 +108,7 @@ impl Metrics {
         Ok(Self {
             text,
             sweep: sweep.selecting(planner.for_metrics()),
+            held,
             sum: plan.partial(),
             plan,
             metrics: tempopb::SearchMetrics::default(),
@@ -154,6 +161,7 @@ impl Metrics {
                 })?;
                 self.sweep.selection().hold(block);
             }
+            self.held.lock().extend(batch.held_block_ids);
             if let Some(partial) = batch.partial {
                 engine::merge_metrics(&self.plan, &mut self.sum, partial).map_err(too_large)?;
                 self.limits.check(&self.sum)?;

@@ -1,4 +1,6 @@
-//! Finding a trace by its id: recent data first, then the blocks, whose ids are cut into ranges that are asked at once.
+//! Finding a trace by its id: recent data first, then the blocks, whose ids are cut into ranges that are asked at once. Where an
+//! acknowledgement does not wait for the live-stores, a trace that is found nowhere may be on its way to them from the log: they are
+//! asked once more, and answer when everything has come that was in the log.
 //!
 //! The pieces are passed on while they come, so that a trace of any size goes through; what they were read from is known at
 //! the end.
@@ -17,7 +19,7 @@ use vivace_protocol::{TenantId, TraceId};
 use vivace_runtime::{Deadline, Replies};
 use vivace_storage::profile;
 
-use super::Planner;
+use super::{Planner, RecentData};
 use crate::coverage::Covered;
 use crate::explain::Explained;
 use crate::queue::Turn;
@@ -43,6 +45,10 @@ pub(crate) struct TracePlan {
 pub(crate) struct TraceSearch {
     /// Fused: it is asked again after its end.
     pieces: stream::Fuse<BoxStream<'static, Piece>>,
+    /// Where to look once more if nothing was found.
+    again: Option<BoxStream<'static, Piece>>,
+    /// It is looked once more.
+    is_again: bool,
     planner: Arc<Planner>,
     deadline: Deadline,
     covered: Covered,
@@ -78,7 +84,11 @@ impl TraceSearch {
                     return Ok(Some(parts));
                 }
                 Some(Piece::Done(known)) => {
-                    self.covered.add(Some(known.coverage));
+                    let Coverage { total, read, skipped, .. } = &known.coverage;
+                    let is_whole = skipped.is_empty() && read == total;
+                    if self.counts(is_whole) {
+                        self.covered.add(Some(known.coverage));
+                    }
                     self.inspected_bytes += known.inspected_bytes;
                     profile::add(&mut self.profile, known.profile);
                 }
@@ -90,12 +100,21 @@ impl TraceSearch {
                     };
                     match refused {
                         Ok(refusal) => return Err(refusal),
-                        Err(status) => self.covered.miss(what, 1, status.message()),
+                        Err(status) if self.counts(false) => self.covered.miss(what, 1, status.message()),
+                        Err(_) => {}
                     }
                 }
-                None => return Ok(None),
+                None => match self.again.take().filter(|_| self.parts == 0) {
+                    Some(again) => (self.pieces, self.is_again) = (again.fuse(), true),
+                    None => return Ok(None),
+                },
             }
         }
+    }
+
+    /// Who is asked once more counts once; what it says matters when it is the first that is missing.
+    fn counts(&self, is_whole: bool) -> bool {
+        !self.is_again || (!is_whole && self.covered.complete())
     }
 
     pub(crate) fn covered(&self) -> &Covered {
@@ -133,11 +152,15 @@ impl Planner {
     /// Asks everything that could hold the trace, for every tenant.
     pub(crate) fn find_trace(self: &Arc<Self>, tenants: &[TenantId], plan: &TracePlan) -> TraceSearch {
         let deadline = self.deadline();
-        let mut pieces = stream::empty().boxed();
+        let (mut pieces, mut again) = (stream::empty().boxed(), None);
         if plan.from != From::Blocks {
             let recent = TracePlan { from: From::Recent, ..*plan };
             let jobs: Vec<_> = tenants.iter().map(|tenant| (tenant.clone(), recent)).collect();
-            pieces = Arc::clone(self).run("live-store", stream::iter(jobs).boxed(), usize::MAX, deadline);
+            let ask = |jobs: Vec<_>, caught_up| {
+                Arc::clone(self).run("live-store", stream::iter(jobs).boxed(), caught_up, usize::MAX, deadline)
+            };
+            again = (self.recent == RecentData::Shared).then(|| ask(jobs.clone(), true));
+            pieces = ask(jobs, false);
         }
         if plan.from != From::Recent {
             let width = match self.config.trace_by_id.concurrent_shards {
@@ -154,10 +177,13 @@ impl Planner {
                     stream::iter(ranges(plan.blocks, count).map(shard))
                 }
             });
-            pieces = pieces.chain(Arc::clone(self).run("blocks", jobs.flatten().boxed(), width, deadline)).boxed();
+            pieces =
+                pieces.chain(Arc::clone(self).run("blocks", jobs.flatten().boxed(), false, width, deadline)).boxed();
         }
         TraceSearch {
             pieces: pieces.fuse(),
+            again,
+            is_again: false,
             planner: Arc::clone(self),
             deadline,
             covered: Covered::default(),
@@ -173,6 +199,7 @@ impl Planner {
         self: Arc<Self>,
         what: &'static str,
         jobs: BoxStream<'static, (TenantId, TracePlan)>,
+        caught_up: bool,
         width: usize,
         deadline: Deadline,
     ) -> BoxStream<'static, Piece> {
@@ -188,6 +215,7 @@ impl Planner {
                 explain: plan.explain,
                 page_from_unix_nano: plan.page.map_or(0, |(from, _)| from),
                 page_spans: plan.page.map_or(0, |(_, spans)| spans),
+                caught_up,
             };
             Job::begin(Arc::clone(&self), what, tenant, request, deadline)
         });

@@ -56,6 +56,10 @@ pub(super) struct Source {
     pub(super) megabytes: u32,
     /// Fails with this after that much.
     pub(super) breaks: Option<&'static str>,
+    /// Has its traces only for who waits until it has caught up.
+    pub(super) late: bool,
+    /// Fails with this when it is asked once more.
+    pub(super) broken_later: Option<&'static str>,
 }
 
 /// What the queriers have.
@@ -215,12 +219,16 @@ impl Serve<FindTraceRequest> for Fake {
             .filter(|(_, source)| source.end * SECOND >= request.start_unix_nano)
             .map(|((_, id), _)| id.to_string())
             .collect();
-        let sources = match request.from() {
+        let mut sources = match request.from() {
+            From::Recent if request.caught_up => world.sources("find once more", &request.tenant, &[]),
             From::Recent => world.sources("find", &request.tenant, &[]),
             From::Blocks if ids.is_empty() => Vec::new(),
             From::Blocks => world.sources("find", &request.tenant, &ids),
             From::Everything => return Reply::err(Status::unimplemented("planned in parts")),
         };
+        for (_, source) in sources.iter_mut().filter(|_| request.caught_up) {
+            (source.late, source.broken) = (false, source.broken.or(source.broken_later));
+        }
         let (sources, coverage, hangs) = read(sources);
         let id = request.trace_id.first().copied().unwrap_or_default();
         let large_ones = sources.iter().filter(|source| source.megabytes > 0);
@@ -233,7 +241,7 @@ impl Serve<FindTraceRequest> for Fake {
         let rest = rest.chain(stream::iter(breaks.map(|why| Err(Status::internal(why)))));
         let found = sources
             .iter()
-            .filter(|source| source.megabytes == 0)
+            .filter(|source| source.megabytes == 0 && !source.late)
             .flat_map(|source| &source.traces)
             .filter(|(n, _)| [*n; 16] == *request.trace_id);
         let parts = found.map(|(n, _)| encoded(*n)).collect();
@@ -387,7 +395,14 @@ pub(super) struct Frontend {
 pub(super) fn frontend(config: Config, multitenancy: bool, fill: impl FnOnce(&mut World)) -> Frontend {
     let (root, world, clock) = beginning(fill);
     let (router, queriers) = fake(&root, &world);
-    started((root, world, clock), config, multitenancy, (router, queriers), None)
+    started((root, world, clock), (config, RecentData::HandedOver), multitenancy, (router, queriers), None)
+}
+
+/// A query-frontend whose live-stores and block-builders read the same log.
+pub(super) fn sharing(config: Config, fill: impl FnOnce(&mut World)) -> Frontend {
+    let (root, world, clock) = beginning(fill);
+    let (router, queriers) = fake(&root, &world);
+    started((root, world, clock), (config, RecentData::Shared), false, (router, queriers), None)
 }
 
 /// A query-frontend that asks the same fake over links, which the fake opens.
@@ -397,7 +412,7 @@ pub(super) async fn linked(config: Config, links: usize, fill: impl FnOnce(&mut 
     let linking = Linking::to(&router, links).await.unwrap();
     let queriers = Queriers::linked(&linking.links);
     let links = Some(linking.links.clone());
-    (started((root, world, clock), config, false, (router, queriers), links), linking)
+    (started((root, world, clock), (config, RecentData::HandedOver), false, (router, queriers), links), linking)
 }
 
 fn beginning(fill: impl FnOnce(&mut World)) -> (Supervisor, Shared, FakeClock) {
@@ -431,7 +446,7 @@ fn fake(root: &Supervisor, world: &Shared) -> (EndpointRouter, Queriers) {
 
 fn started(
     (root, world, clock): (Supervisor, Shared, FakeClock),
-    config: Config,
+    (config, recent): (Config, RecentData),
     multitenancy: bool,
     (router, queriers): (EndpointRouter, Queriers),
     links: Option<Links>,
@@ -442,7 +457,7 @@ fn started(
         prefix: String::new(),
         max_running: 20,
         links,
-        recent: RecentData::HandedOver,
+        recent,
         limits: Arc::new(OfWorld(Arc::clone(&world))),
         queriers,
         clock: Arc::new(clock.clone()),

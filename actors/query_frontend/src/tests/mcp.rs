@@ -90,6 +90,14 @@ async fn tools_answer_as_the_api_does() {
     assert!(other.contains("traceql-metrics-range"), "{other}");
     let other = failed("traceql-metrics-instant", json!({ "query": "{ }" })).await;
     assert!(other.contains("traceql-search"), "{other}");
+    for (filter, why) in
+        [("{", "parse error at line 1, col 2"), ("{ } > { }", "a single filter"), ("{ } | rate()", "a single filter")]
+    {
+        let text = failed("get-attribute-values", json!({ "name": "span.x", "filter-query": filter })).await;
+        assert!(text.starts_with("invalid filter-query: ") && text.contains(why), "{filter}: {text}");
+    }
+    let filtered = json!({ "name": "span.x", "filter-query": "{ status = error }" });
+    assert!(call("get-attribute-values", filtered).await.get("isError").is_none());
     let time = failed("traceql-search", json!({ "query": "{ }", "start": "yesterday" })).await;
     assert!(time.contains("RFC3339"), "{time}");
     assert_eq!(failed("get-trace", json!({ "trace_id": "1" })).await, "there is no trace with this id");
@@ -100,6 +108,8 @@ async fn tools_answer_as_the_api_does() {
     let unknown = ask(&frontend, &session, "tools/call", json!({ "name": "drop-tables" })).await;
     assert_eq!(unknown["error"]["code"], -32602);
     assert_eq!(ask(&frontend, &session, "nonsense", json!({})).await["error"]["code"], -32601);
+    let templates = ask(&frontend, &session, "resources/templates/list", json!({})).await;
+    assert_eq!(templates["result"], json!({ "resourceTemplates": [] }));
     let read = ask(&frontend, &session, "resources/read", json!({ "uri": "docs://config/overview" })).await;
     assert!(read["result"]["contents"][0]["text"].as_str().unwrap().contains("-config.verify"));
     frontend.end().await;

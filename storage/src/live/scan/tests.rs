@@ -19,7 +19,7 @@ use crate::{
 
 mod drawn;
 
-const QUERIES: [&str; 33] = [
+const QUERIES: [&str; 36] = [
     "{ }",
     "{ status = error }",
     "{ resource.service.name = \"s1\" }",
@@ -53,6 +53,9 @@ const QUERIES: [&str; 33] = [
     "{ rootServiceName = \"s9\" }",
     "{ trace:id = \"9e3779b97f4a7c150000000000000001\" }",
     "{ span.key = \"v1\" } !>> { span.key = \"v2\" }",
+    "{ resource.service.name = \"\" }",
+    "{ resource.service.name !~ \"s1\" } | select(.service.name)",
+    "{ .service.name = nil }",
 ];
 
 const METRICS: [&str; 5] = [

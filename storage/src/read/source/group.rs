@@ -366,20 +366,26 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    pub(super) fn nesting(&mut self) -> Result<Arc<Nesting>> {
-        if let Some(nesting) = &self.nesting {
-            return Ok(nesting.clone());
+    /// The column that tells how spans lie in rows.
+    pub(super) fn nesting_leaf(&self) -> usize {
+        self.columns.scope.span_count.unwrap_or(self.columns.span.status)
+    }
+
+    /// How spans lie in rows, if that was found out before.
+    pub(super) fn known_nesting(&mut self) -> Option<Arc<Nesting>> {
+        if self.nesting.is_none() {
+            self.nesting = self.parts().and_then(|parts| parts.nesting(self.number));
         }
-        if let Some(nesting) = self.parts().and_then(|parts| parts.nesting(self.number)) {
-            self.nesting = Some(nesting.clone());
+        self.nesting.clone()
+    }
+
+    pub(super) fn nesting(&mut self) -> Result<Arc<Nesting>> {
+        if let Some(nesting) = self.known_nesting() {
             return Ok(nesting);
         }
         let row_group = self.block.row_group(self.number)?;
         let limit = row_group.chunks.get(self.columns.span.status).map_or(0, |chunk| chunk.values);
-        let (leaf, per_span) = match self.columns.scope.span_count {
-            Some(leaf) => (leaf, false),
-            None => (self.columns.span.status, true),
-        };
+        let (leaf, per_span) = (self.nesting_leaf(), self.columns.scope.span_count.is_none());
         let scopes = row_group.chunks.get(leaf).filter(|_| !per_span).map_or(0, |chunk| chunk.values);
         let mut builder = Builder::new(limit, self.rows, scopes);
         self.pages(leaf, &RowSet::all(self.rows), |page| builder.add(page, per_span))?;

@@ -93,8 +93,7 @@ impl<'a> BlockCursor<'a> {
             super::add_costs(&mut self.costs, &group);
             return Ok(None);
         };
-        let nesting = group.columns.scope.span_count.unwrap_or(group.columns.span.status);
-        let first = [group.columns.trace.start, nesting];
+        let first = [group.columns.trace.start, group.nesting_leaf()];
         group.announce(&first, &RowSet::all(group.rows))?;
         let all = self.spec.spans == Predicate::Always && self.spec.traces.is_empty();
         let pool = Pool::new(&mut group, &rows, all, narrowed)?;

@@ -76,7 +76,7 @@ fn durations_count_in_seconds_and_other_durations_in_nanoseconds() {
 }
 
 #[test]
-fn of_events_and_links_the_first_that_has_the_value_counts() {
+fn of_events_and_links_those_count_that_the_filter_held_for_or_else_the_first_with_the_value() {
     let event = |name: &str, kind: Option<&str>| MemoryEvent {
         name: name.into(),
         attributes: kind.map(|kind| ("type".into(), Value::str(kind))).into_iter().collect(),
@@ -98,6 +98,11 @@ fn of_events_and_links_the_first_that_has_the_value_counts() {
     assert_eq!(
         of("{ } | count_over_time() by (event:name)"),
         ["event:name=exception: 1", "event:name=log: 1", "event:name=nil: 1",]
+    );
+    assert_eq!(of("{ event:name = \"exception\" } | count_over_time() by (event:name)"), ["event:name=exception: 2"]);
+    assert_eq!(
+        of("{ event.type = \"refused\" } | count_over_time() by (event:name, event.type)"),
+        ["event:name=exception event.type=refused: 1"]
     );
 }
 

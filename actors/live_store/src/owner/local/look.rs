@@ -42,23 +42,33 @@ impl Owner {
     }
 
     /// Asks the log how far it goes: a reader hears of that only with records.
-    fn ask_end(&mut self, cx: &mut Cx<Self>) {
+    pub(super) fn ask_end(&mut self, cx: &mut Cx<Self>) {
         let partition = self.shared.partition;
         let (Some(local), Some(log)) = (&mut self.local, &self.log) else { return };
         if std::mem::replace(&mut local.asking, true) {
             return;
         }
+        local.parked.ask();
         let (readers, held_up) = (self.readers, local.held_up);
-        cx.spawn(log.bounds(partition), move |owner, bounds, cx| {
+        cx.spawn(log.end(partition), move |owner, end, cx| {
             let Some(local) = &mut owner.local else { return };
             local.asking = false;
-            match bounds {
+            match end {
                 // Of another log, or of its former end.
-                Ok(_) if owner.readers != readers => {}
+                Ok(_) if owner.readers != readers => local.parked.misheard(),
                 // Of before this process was held up, known or not known yet.
-                Ok(_) if local.held_up != held_up || local.is_held_up(cx.now()) => owner.ask_end(cx),
-                Ok(bounds) => local.lag.answered(bounds.end.0, unix_ms(cx)),
-                Err(error) => owner.problem("ask the log for its end", &error.to_string()),
+                Ok(_) if local.held_up != held_up || local.is_held_up(cx.now()) => return owner.ask_end(cx),
+                Ok(end) => {
+                    local.lag.answered(end.0, unix_ms(cx));
+                    local.parked.answered(end.0, owner.state.next());
+                }
+                Err(error) => {
+                    local.parked.unanswered();
+                    owner.problem("ask the log for its end", &error.to_string());
+                }
+            }
+            if owner.local.as_ref().is_some_and(|local| local.parked.wants_end()) {
+                owner.ask_end(cx);
             }
         });
     }

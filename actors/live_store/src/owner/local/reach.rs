@@ -129,6 +129,7 @@ impl Owner {
     pub(in crate::owner) fn on_applied(&mut self, next: u64, end: u64, newest_ms: Option<i64>, cx: &mut Cx<Self>) {
         let Some(local) = &mut self.local else { return };
         local.lag.applied(next, newest_ms);
+        local.parked.applied(next);
         local.lag.heard(end.max(next), unix_ms(cx));
     }
 
@@ -165,6 +166,7 @@ impl Owner {
             home.metrics.lost(earliest - next);
             self.state.skip(earliest - 1);
             local.lag.applied(earliest, None);
+            local.parked.applied(earliest);
             earliest
         } else {
             let end = end.min(next);
@@ -173,6 +175,7 @@ impl Owner {
             self.copies.went_back(end);
             self.ledger.went_back(end);
             local.lag.went_back(end);
+            local.parked.clear();
             end
         };
         match log.reader(shared.partition, Offset(to)) {
@@ -192,6 +195,7 @@ impl Owner {
     fn leave_log(&mut self, cx: &mut Cx<Self>) {
         let Some(local) = &mut self.local else { return };
         local.leaving = true;
+        local.parked.clear();
         (self.reader, self.log, local.offsets) = (None, None, None);
         self.readers += 1;
         if let Home::Local(home) = &self.shared.home {

@@ -41,6 +41,9 @@ impl Owner {
             home.metrics.forget_lag(&home.group);
         }
         self.reader = None;
+        if let Some(local) = &mut self.local {
+            local.parked.clear();
+        }
         self.settled(cx);
         cx.after(COMMIT_PATIENCE, Self::stop_waiting);
     }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use vivace_protocol::TenantId;
 use vivace_protocol::json::{tag_values_for_models, to_vec};
 use vivace_traceql::Query;
+use vivace_traceql::ast::{Body, SpansetExpr, Stage};
 
 use super::super::tags::{Version, names, values};
 use super::super::{Api, diff, metrics, search, trace};
@@ -245,10 +246,25 @@ async fn names_tool(api: &Api, tenants: &[TenantId], arguments: &Arguments<'_>) 
 
 async fn values_tool(api: &Api, tenants: &[TenantId], arguments: &Arguments<'_>) -> Result<Found, Refusal> {
     let filter = arguments.text("filter-query")?.unwrap_or_default().to_owned();
+    if !filter.is_empty() {
+        // Others get what is usable of a filter that they are typing; a model is better told what is wrong.
+        checked(&filter).map_err(|why| Refusal::bad(format!("invalid filter-query: {why}")))?;
+    }
     let params = Params::from_pairs([("q", filter)]);
     api.check(&params)?;
     let mut query = values(api, tenants, &params, arguments.required("name")?, Version::Two)?;
     Ok(found("attribute-values", tag_values_for_models(&complete(&mut query).await?)))
+}
+
+/// Whether a filter is one: the spans that it selects, and nothing that is computed of them.
+fn checked(filter: &str) -> Result<(), String> {
+    let query = Query::parse(filter).map_err(|error| error.to_string())?;
+    let is_filter = match query.body() {
+        Body::Search(pipeline) => matches!(pipeline.stages.as_slice(), [Stage::Spans(SpansetExpr::Filter(_))]),
+        Body::Metrics { .. } | Body::ScalarComparison(_) => false,
+    };
+    let single = "it has to be a single filter, as in { status = error && duration > 1s }";
+    if is_filter { Ok(()) } else { Err(single.to_owned()) }
 }
 
 fn document(documents: &[(&str, &str)], arguments: &Arguments<'_>) -> Result<Found, Refusal> {

@@ -88,6 +88,16 @@ impl From<RequestError> for Refusal {
 impl Asked {
     /// From the parameters of a URL.
     pub(crate) fn of_params(params: &Params, now_ns: u64) -> Result<Self, RequestError> {
+        let asked = Self::without_step(params, now_ns)?;
+        Ok(Self { step_ns: params.get("step").map(step).transpose()?, ..asked })
+    }
+
+    /// From the parameters of a URL, over the whole range at once. A step has no meaning there, and is not looked at.
+    pub(crate) fn at_once_of_params(params: &Params, now_ns: u64) -> Result<Self, RequestError> {
+        Ok(Self { instant: Some(true), exemplars: 0, ..Self::without_step(params, now_ns)? })
+    }
+
+    fn without_step(params: &Params, now_ns: u64) -> Result<Self, RequestError> {
         let end = time(params, "end")?;
         let start = time(params, "start")?;
         let since = match params.get("since") {
@@ -105,16 +115,11 @@ impl Asked {
             query: params.get("q").or_else(|| params.get("query")).unwrap_or("").to_owned(),
             start_ns,
             end_ns,
-            step_ns: params.get("step").map(step).transpose()?,
+            step_ns: None,
             exemplars: number("exemplars"),
             max_series: number("maxSeries"),
             instant: params.get("instant").and_then(boolean),
         })
-    }
-
-    /// The same over the whole range at once.
-    pub(crate) fn at_once(self) -> Self {
-        Self { instant: Some(true), step_ns: None, exemplars: 0, ..self }
     }
 
     /// Checks the query and the range and puts the range on multiples of the step.

@@ -8,7 +8,7 @@ use vivace_protocol::otlp::trace::Span;
 use vivace_protocol::tempopb::Trace;
 use vivace_storage::LiveSource;
 use vivace_traceql::ast::{BinaryOp, Body, Expr, SpansetExpr, Stage};
-use vivace_traceql::{Field, Intrinsic, Merger, Query, SearchError, SearchPlan};
+use vivace_traceql::{Field, Intrinsic, Kind, Merger, Query, SearchError, SearchPlan, SpanHit, Value};
 
 use crate::params::{BadParam, Params};
 
@@ -40,7 +40,9 @@ impl Filter {
         if let Some(intrinsic) = needs_whole_trace(expr) {
             return Err(invalid(format!("intrinsic is not supported by this filter: \"{intrinsic}\"")));
         }
-        let plan = SearchPlan::new(&query).map_err(invalid)?;
+        // With the kind, which tells apart spans that share an id.
+        let query = Query::parse(&format!("{pipeline} | select(kind)")).map_err(invalid)?;
+        let plan = SearchPlan::new(&query).map_err(invalid)?.with_none_lacking();
         let depth = |name: &str, default: i64| {
             let depth = params.i64(name)?.unwrap_or(default);
             if depth < -1 {
@@ -70,7 +72,7 @@ impl Filter {
         vivace_traceql::search(&source, &self.plan, None, usize::MAX, &mut merger)?;
         let hits = merger.finish();
         let spans = hits.iter().flat_map(|hit| &hit.span_sets).flat_map(|set| &set.spans);
-        let matches: HashSet<(&[u8], u64)> = spans.map(|span| (span.id.as_slice(), span.start_ns)).collect();
+        let matches: HashSet<Identity<'_>> = spans.map(of_hit).collect();
         let keep = self.kept(trace, &matches);
         let before = keep.len();
         let mut kept = keep.into_iter();
@@ -87,7 +89,7 @@ impl Filter {
     }
 
     /// For each span in order, whether it stays.
-    fn kept(&self, trace: &Trace, matches: &HashSet<(&[u8], u64)>) -> Vec<bool> {
+    fn kept(&self, trace: &Trace, matches: &HashSet<Identity<'_>>) -> Vec<bool> {
         let spans: Vec<&Span> =
             trace.resource_spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans).collect();
         let mut by_id: HashMap<&[u8], Vec<usize>> = HashMap::new();
@@ -98,15 +100,28 @@ impl Filter {
                 children.entry(&span.parent_span_id).or_default().push(at);
             }
         }
-        let matching: Vec<usize> = (0..spans.len())
-            .filter(|at| matches.contains(&(spans[*at].span_id.as_slice(), spans[*at].start_time_unix_nano)))
-            .collect();
+        let matching: Vec<usize> = (0..spans.len()).filter(|at| matches.contains(&of_span(spans[*at]))).collect();
         let none = Vec::new();
         let mut keep = vec![false; spans.len()];
         spread(&matching, self.above, &mut keep, |at| by_id.get(spans[at].parent_span_id.as_slice()).unwrap_or(&none));
         spread(&matching, self.below, &mut keep, |at| children.get(spans[at].span_id.as_slice()).unwrap_or(&none));
         keep
     }
+}
+
+/// What tells a span of a trace from the others.
+type Identity<'a> = (&'a [u8], u64, Kind);
+
+fn of_span(span: &Span) -> Identity<'_> {
+    (&span.span_id, span.start_time_unix_nano, Kind::from_code(u8::try_from(span.kind).unwrap_or(0)))
+}
+
+fn of_hit(hit: &SpanHit) -> Identity<'_> {
+    let kind = hit.attributes.iter().find_map(|(_, value)| match value {
+        Value::Kind(kind) => Some(*kind),
+        _ => None,
+    });
+    (hit.id.as_slice(), hit.start_ns, kind.unwrap_or(Kind::Unspecified))
 }
 
 /// Marks what can be reached from `from` within a number of hops; each is visited once, so that circles end.
@@ -198,6 +213,26 @@ mod tests {
         assert_eq!(kept("q={}"), (["root", "a", "b", "c", "d"].map(String::from).into(), false));
         assert_eq!(kept("q={name=\"nothing\"}"), (Vec::new(), true));
         assert_eq!(kept("q={name=\"d\"}").0, ["d"]);
+    }
+
+    #[test]
+    fn spans_that_share_an_id_and_a_start_are_told_apart() {
+        let mut trace = trace();
+        let spans = &mut trace.resource_spans[0].scope_spans[0].spans;
+        let shared = Span { name: "server".into(), kind: 2, ..spans[2].clone() };
+        spans[2].kind = 3;
+        spans.push(shared);
+        let filter = Filter::of(&Params::parse("q={name=\"b\"}")).unwrap().unwrap();
+        assert!(filter.apply(TraceId([1; 16]), trace.encode_to_vec().into(), &mut trace).unwrap());
+        let kept = trace.resource_spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans);
+        assert_eq!(kept.map(|span| (span.name.as_str(), span.kind)).collect::<Vec<_>>(), [("b", 3)]);
+    }
+
+    #[test]
+    fn who_has_no_events_lacks_their_attributes() {
+        assert_eq!(kept("q={event.k = nil}").0.len(), 5);
+        assert_eq!(kept("q={link.k = nil %26%26 name=\"b\"}").0, ["b"]);
+        assert!(kept("q={event.k != nil}").0.is_empty());
     }
 
     #[test]

@@ -197,10 +197,10 @@ mod tests {
     use proptest::prelude::*;
     use prost::Message as _;
     use vivace_protocol::combine::Combined;
-    use vivace_protocol::find_trace::narrowed;
     use vivace_protocol::otlp::resource::Resource;
     use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span};
     use vivace_protocol::tempopb::Trace;
+    use vivace_protocol::trace_page::{Extent, PagedPieces};
 
     use super::*;
 
@@ -240,8 +240,11 @@ mod tests {
             let (from, count) = spec.of_source();
             let mut page = spec.begin(max_bytes);
             for source in sources {
-                let told = narrowed(source.clone(), from, usize::try_from(count).unwrap());
-                told.iter().for_each(|part| page.add(part).unwrap());
+                let pieces = source.iter().map(|piece| (piece.clone(), Extent::of(piece)));
+                let mut told = PagedPieces::new(pieces.collect());
+                let count = usize::try_from(count).unwrap();
+                let end = told.first_starts(from, count).get(count - 1).copied().unwrap_or(u64::MAX);
+                told.starting_in(&(from..=end)).iter().for_each(|part| page.add(part).unwrap());
             }
             let (trace, next) = page.finish().unwrap();
             pages.push(trace);

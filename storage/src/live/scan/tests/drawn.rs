@@ -89,13 +89,18 @@ fn span(number: usize, drawn: Drawn) -> Span {
     }
 }
 
+/// Of four services one has no name.
+fn service(number: u8) -> String {
+    if number == 3 { String::new() } else { format!("s{number}") }
+}
+
 /// The slices of a trace, in order.
 pub(super) fn parts(spans: &[Drawn]) -> Vec<Bytes> {
     let of = |part: u8| {
         let own = spans.iter().enumerate().filter(|(_, drawn)| drawn.part == part || (part == 3 && drawn.again));
         let batches = own.map(|(number, drawn)| ResourceSpans {
             resource: Some(Resource {
-                attributes: vec![text("service.name", format!("s{}", drawn.service))],
+                attributes: vec![text("service.name", service(drawn.service))],
                 ..Resource::default()
             }),
             scope_spans: vec![ScopeSpans { spans: vec![span(number, *drawn)], ..ScopeSpans::default() }],

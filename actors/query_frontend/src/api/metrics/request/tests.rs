@@ -16,8 +16,8 @@ fn range(parameters: &str) -> Result<MetricsRequest, String> {
 }
 
 fn instant(parameters: &str) -> Result<MetricsRequest, String> {
-    let asked = Asked::of_params(&Params::parse(parameters), NOW).map_err(|error| error.to_string())?;
-    asked.at_once().check(&RULES).map(|checked| checked.request).map_err(|error| error.to_string())
+    let asked = Asked::at_once_of_params(&Params::parse(parameters), NOW).map_err(|error| error.to_string())?;
+    asked.check(&RULES).map(|checked| checked.request).map_err(|error| error.to_string())
 }
 
 /// Start, end and step in seconds.
@@ -52,6 +52,16 @@ fn steps_are_seconds_or_durations() {
         let asked = format!("q={{}}|rate()&start=1699990000&end=1699991000&step={step}");
         assert_eq!(axis(&asked).unwrap().2, seconds, "{step}");
     }
+}
+
+#[test]
+fn a_step_says_nothing_about_the_whole_range() {
+    let whole = instant("q={}|rate()&start=1699990000&end=1699990100").unwrap();
+    for step in ["10", "-5", "1d", "abc"] {
+        let asked = instant(&format!("q={{}}|rate()&start=1699990000&end=1699990100&step={step}"));
+        assert_eq!(asked, Ok(whole), "{step}");
+    }
+    assert_eq!(whole.step_ns, 100 * SECOND);
 }
 
 #[test]

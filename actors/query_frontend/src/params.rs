@@ -350,14 +350,14 @@ mod tests {
         ] {
             assert_eq!(tags(&format!("start={start}&end=1699999000")), Ok((1_699_990_000, 1_699_999_000)), "{start}");
         }
-        for wrong in [
-            "yesterday",
-            "2023-02-29T00:00:00Z",
-            "2023-04-31T00:00:00Z",
-            "2023-13-01T00:00:00Z",
-            "2023-01-00T00:00:00Z",
+        for (wrong, end) in [
+            ("yesterday", "1699999000"),
+            ("2023-02-29T00:00:00Z", "2023-03-01T12:00:00Z"),
+            ("2023-04-31T00:00:00Z", "2023-05-01T12:00:00Z"),
+            ("2023-13-01T00:00:00Z", "2024-01-01T12:00:00Z"),
+            ("2023-01-00T00:00:00Z", "2023-01-01T00:00:00Z"),
         ] {
-            assert!(tags(&format!("start={wrong}&end=1699999000")).is_err(), "{wrong}");
+            assert!(tags(&format!("start={wrong}&end={end}")).is_err(), "{wrong}");
         }
         assert!(tags("start=2020-02-29T00:00:00Z&end=2020-03-01T00:00:00Z").is_ok());
     }

@@ -42,8 +42,7 @@ impl SplitOver {
         parts.sort_by_key(|(mark, _)| mark.order());
         // A part is in a block of the job and in the one that this was merged into, which may be on the list together: the first is taken.
         parts.dedup_by_key(|(mark, _)| mark.order());
-        let begins = |(mark, block): &&(SplitTrace, &Arc<BlockMeta>)| mark.part == 0 && is_within(block, window);
-        let (_, first) = parts.iter().find(begins)?;
+        let (_, first) = parts.iter().find(|(_, block)| is_within(block, window))?;
         let here = blocks.iter().any(|block| block.block_id == first.block_id);
         here.then(|| {
             let mut all: Vec<Arc<BlockMeta>> = Vec::with_capacity(parts.len());

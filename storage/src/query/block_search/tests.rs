@@ -5,6 +5,7 @@ use prost::Message;
 use uuid::Uuid;
 use vivace_protocol::otlp::trace::{ResourceSpans, ScopeSpans, Span as OtlpSpan, Status as OtlpStatus};
 use vivace_protocol::tempopb::{Trace, TraceSearchMetadata};
+use vivace_protocol::vivace::MetricsJob;
 
 use super::*;
 use crate::{
@@ -210,6 +211,35 @@ fn what_is_shown_is_announced_before_it_is_read_and_nothing_is_read_twice() {
     let mut all: Vec<_> = before.read.into_iter().chain(after.read).collect();
     all.sort_by_key(|range| range.start);
     assert!(all.windows(2).all(|pair| pair[0].end <= pair[1].start), "{all:?}");
+}
+
+#[test]
+fn what_a_metrics_query_counts_is_announced_before_it_is_read() {
+    for query in ["{ } | rate() by (name)", "{ status = error } | rate()", "{ } | max_over_time(duration)"] {
+        let (meta, data) = written(&ages(), u64::MAX);
+        let noted = Arc::new(Noted { data, notes: Mutex::default() });
+        let block = Arc::new(OpenBlock::open(meta, Arc::new(NotedBlock(Arc::clone(&noted)))).unwrap());
+        block.row_group(0).unwrap();
+        // What is read to find the columns.
+        drop(std::mem::take(&mut *noted.notes.lock()));
+        let second = 1_000_000_000;
+        let job = MetricsJob {
+            query: query.to_owned(),
+            start_unix_nano: 100 * second,
+            end_unix_nano: 2000 * second,
+            step_nanos: 100 * second,
+            exemplars: 10,
+            ..MetricsJob::default()
+        };
+        let counted = query::metrics_block(&block, &Share::whole(), &job, &|| false).unwrap();
+        assert!(counted.metrics.unwrap().inspected_spans > 0, "{query}");
+        let notes = std::mem::take(&mut *noted.notes.lock());
+        assert!(notes.read.len() >= 3, "{query}: {:?}", notes.read);
+        for range in &notes.read {
+            let is_announced = |told: &Range<u64>| told.start < range.end && range.start < told.end;
+            assert!(notes.announced.iter().any(is_announced), "{query}: {range:?} is not among {:?}", notes.announced);
+        }
+    }
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn pages_of_a_row_are_its_spans_and_no_other_span_is_put_together_for_a_page() {
     let row = locate_trace(&block, ID).unwrap().unwrap();
     let whole = read_trace_in_pieces(&block, row, usize::MAX, ANY_START).unwrap();
     assert_eq!(told(&whole, &ANY_START).len(), total);
-    for (count, most) in [(50, usize::MAX), (7, 1), (50, 3000)] {
+    for (count, most) in [(50, usize::MAX), (7, usize::MAX), (7, 1), (50, 3000)] {
         let (mut from, mut pages, mut looked_at, mut seen) = (0, 0, 0, BTreeSet::new());
         loop {
             let page = PageStarts::new(from, count);

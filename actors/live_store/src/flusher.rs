@@ -14,7 +14,8 @@ use vivace_protocol::TenantId;
 use vivace_protocol::vivace::{BlockPublished, BlockPublishedReply};
 use vivace_runtime::{Compute, Cx, Deadline, Endpoint, Part, Reply, Serve};
 use vivace_storage::{
-    Backend, BlockKey, BlockMeta, BlockSpec, BloomSpec, Continued, DedicatedColumns, Received, Timestamp, encode_block,
+    Backend, BlockKey, BlockMeta, BlockSpec, BloomSpec, Continued, DedicatedColumns, FinishedBlock, Received,
+    Timestamp, encode_block,
 };
 
 use crate::limits::Limits;
@@ -78,7 +79,7 @@ impl Flusher {
         Ok(Flushed { blocks })
     }
 
-    /// Writes one tenant's blocks, unless an earlier attempt has. There is more than one only if a trace is too large for
+    /// Writes one tenant's blocks. There is more than one only if a trace is too large for
     /// one row: what is left of it goes into the next block.
     async fn blocks(
         &self,
@@ -113,26 +114,38 @@ impl Flusher {
             if encoded.damaged > 0 {
                 tracing::warn!(%tenant, damaged = encoded.damaged, "attributes left out: their encoding is damaged");
             }
-            let (Some(block), left) = (encoded.block, encoded.leftover) else { break };
-            let key = BlockKey::new(tenant.as_str(), id);
-            let present = match self.backend.read_meta(&key).await {
-                Ok(_) => true,
-                Err(error) if error.is_not_found() => false,
-                Err(error) => return Err(unavailable("look for the block", &error)),
-            };
-            if !present {
-                self.backend.put_block(&block).await.map_err(|error| unavailable("store the block", &error))?;
+            if let Some(block) = encoded.block {
+                metas.push(self.store(tenant, &BlockKey::new(tenant.as_str(), id), block, started).await?);
             }
-            let (meta, took) = (block.meta, started.elapsed());
-            tracing::info!(%tenant, block = %id, traces = meta.total_objects, bytes = meta.size, ?took, "block written");
-            self.metrics.flushed(took, meta.size);
-            metas.push(meta);
-            if left.is_empty() {
+            // A row whose parts hold no span makes no block, and what did not fit it may hold some all the same.
+            if encoded.leftover.is_empty() {
                 break;
             }
-            rest = Some(left);
+            rest = Some(encoded.leftover);
         }
         Ok(metas)
+    }
+
+    /// Stores a block, unless an earlier attempt has.
+    async fn store(
+        &self,
+        tenant: &TenantId,
+        key: &BlockKey,
+        block: FinishedBlock,
+        started: Instant,
+    ) -> Result<BlockMeta, Status> {
+        let present = match self.backend.read_meta(key).await {
+            Ok(_) => true,
+            Err(error) if error.is_not_found() => false,
+            Err(error) => return Err(unavailable("look for the block", &error)),
+        };
+        if !present {
+            self.backend.put_block(&block).await.map_err(|error| unavailable("store the block", &error))?;
+        }
+        let (meta, took) = (block.meta, started.elapsed());
+        tracing::info!(%tenant, block = %key.block, traces = meta.total_objects, bytes = meta.size, ?took, "block written");
+        self.metrics.flushed(took, meta.size);
+        Ok(meta)
     }
 }
 

@@ -45,8 +45,8 @@ use crate::{
     split::Continued,
 };
 pub(crate) use columns::{LeafWriter, Numbers};
-pub(crate) use nested_set::{NestedSet, Numbers as Position, Place};
 use footer::Footer;
+pub(crate) use nested_set::{NestedSet, Numbers as Position, Place};
 use node::PageRoom;
 use row_group::RowGroup;
 use shredder::Shredder;

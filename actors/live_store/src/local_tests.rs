@@ -1,7 +1,7 @@
 //! The live-store of its own process with a log in memory and a real folder: crashes, refills, lag, retention, poison, expiry.
 
-mod pages;
 mod catch_up;
+mod pages;
 mod world;
 
 use std::sync::Arc;

@@ -162,9 +162,9 @@ impl Query {
         let (shared, share) = (Arc::clone(&job), Share::whole().until(&ended.0).within(&budget));
         let share = if split.is_empty() { share } else { share.apart() };
         let own = Arc::clone(&job);
-        let split = self.readers.of_split(split, missed.clone(), move |trace, blocks| {
-            engine::search_split(trace, blocks, &own, &budget)
-        });
+        let split = self
+            .readers
+            .of_split(split, missed.clone(), move |trace, blocks| engine::search_split(trace, blocks, &own, &budget));
         let stored = self
             .readers
             .some_at_once(blocks, missed.clone(), move |block| engine::search_block(block, &share, &shared));

@@ -57,7 +57,12 @@ pub(crate) async fn add(base: &mut Base<'_>) -> Result<(), Failure> {
 /// Asks a block in memory what blocks are asked, so that the first who asks does not wait for code that was never run. What is wrong with
 /// that concerns every answer, and is said; whether to go on without them is not for this process to decide.
 async fn rehearse(base: &Base<'_>) -> Result<(), Failure> {
-    match base.pools.queries()?.run(0, vivace_storage::query::rehearse).await {
+    let rehearsal = || {
+        let rehearsed = vivace_storage::query::rehearse();
+        vivace_heap::give_back_now();
+        rehearsed
+    };
+    match base.pools.queries()?.run(0, rehearsal).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%error, "rehearse queries"),
         Err(status) => tracing::error!(error = %status, "rehearse queries"),

@@ -1,6 +1,7 @@
 //! Nested-set numbers of the spans of one trace, as blocks store them.
 
-use std::collections::HashMap;
+pub(super) use crate::write::Position;
+use crate::write::{NestedSet, Place};
 
 /// What the tree is built from.
 #[derive(Debug, Clone, Copy)]
@@ -11,87 +12,20 @@ pub(super) struct Node {
     pub(super) kind: u8,
 }
 
-/// Position of one span; all zero when it is unknown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) left: i32,
-    pub(super) right: i32,
-    pub(super) parent: i32,
-    pub(super) children: i32,
-}
-
-const SERVER: u8 = 2;
-const CLIENT: u8 = 3;
-const NONE: u32 = u32::MAX;
-
 /// Positions in the order of `nodes`. All unknown when there is no root or an id is used by more than two spans.
 pub(super) fn positions(nodes: &[Node]) -> Vec<Position> {
-    let mut positions = vec![Position::default(); nodes.len()];
-    if nodes.iter().all(|node| node.parent.is_some()) {
-        return positions;
-    }
-    let mut by_id: HashMap<u64, (u32, u32), foldhash::fast::RandomState> = HashMap::default();
-    by_id.reserve(nodes.len());
-    for (row, node) in (0u32..).zip(nodes) {
-        match by_id.entry(node.id) {
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert((row, NONE));
-            }
-            std::collections::hash_map::Entry::Occupied(mut entry) if entry.get().1 == NONE => entry.get_mut().1 = row,
-            std::collections::hash_map::Entry::Occupied(_) => return positions,
-        }
-    }
-    // Children as linked lists: first child, and next sibling of each, in order because rows are added from the back.
-    let mut first = vec![NONE; nodes.len()];
-    let mut next = vec![NONE; nodes.len()];
-    for (index, node) in nodes.iter().enumerate().rev() {
-        let row = u32::try_from(index).unwrap_or(NONE);
-        let Some(parent) = node.parent.and_then(|id| by_id.get(&id)) else { continue };
-        let parent = match *parent {
-            (only, NONE) => only,
-            // A client and a server span share the id: the child belongs to the one of the opposite role.
-            (a, b) => {
-                let wanted = if node.kind == SERVER { CLIENT } else { SERVER };
-                match [a, b].into_iter().find(|shared| nodes[*shared as usize].kind == wanted) {
-                    Some(parent) => parent,
-                    None => continue,
-                }
-            }
-        };
-        let parent = parent as usize;
-        next[row as usize] = first[parent];
-        first[parent] = row;
-        positions[parent].children += 1;
-    }
-    let mut counter = 1;
-    let mut stack: Vec<u32> = Vec::new();
-    for root in (0..nodes.len()).filter(|row| nodes[*row].parent.is_none()) {
-        positions[root].parent = -1;
-        positions[root].left = counter;
-        counter += 1;
-        stack.push(u32::try_from(root).unwrap_or(NONE));
-        while let Some(row) = stack.last().map(|row| *row as usize) {
-            let child = first[row];
-            if child == NONE {
-                positions[row].right = counter;
-                counter += 1;
-                stack.pop();
-            } else {
-                // The list is used up while walking, so each child is entered once.
-                first[row] = next[child as usize];
-                positions[child as usize].left = counter;
-                positions[child as usize].parent = positions[row].left;
-                counter += 1;
-                stack.push(child);
-            }
-        }
-    }
+    let places: Vec<Place> = nodes.iter().map(|node| Place::of(node.id, node.parent, node.kind)).collect();
+    let mut positions = Vec::new();
+    NestedSet::default().number(&places, &mut positions);
     positions
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SERVER: u8 = 2;
+    const CLIENT: u8 = 3;
 
     fn node(id: u64, parent: u64, kind: u8) -> Node {
         Node { id, parent: (parent != 0).then_some(parent), kind }

@@ -19,6 +19,11 @@ impl Place {
         Self { id: short_id(id), parent: short_id(parent), is_root: parent.is_empty(), kind }
     }
 
+    /// Of a span whose ids are numbers already.
+    pub(crate) fn of(id: u64, parent: Option<u64>, kind: u8) -> Self {
+        Self { id, parent: parent.unwrap_or_default(), is_root: parent.is_none(), kind }
+    }
+
     pub(crate) fn set_parent(&mut self, parent: &[u8]) {
         (self.parent, self.is_root) = (short_id(parent), parent.is_empty());
     }

@@ -34,6 +34,19 @@ impl Missed {
         self.0.lock().push(Skipped { what, reason: reason.to_owned() });
     }
 
+    /// What a job on a block said, none when it cannot be read.
+    pub(super) fn noting<T>(&self, block: &ShelfBlock, said: Result<T, Status>) -> Result<Option<T>, Status> {
+        match said {
+            Ok(read) => Ok(Some(read)),
+            // What other blocks would refuse too is no matter of coverage.
+            Err(status) if engine::is_final(&status) => Err(status),
+            Err(status) => {
+                self.note(block, status.message());
+                Ok(None)
+            }
+        }
+    }
+
     /// The coverage without them.
     pub(crate) fn coverage(&self, mut coverage: Coverage) -> Coverage {
         let missed = std::mem::take(&mut *self.0.lock());
@@ -106,15 +119,7 @@ impl Readers {
             let opened = open.get(&shared).map_err(|error| Status::unavailable(text(&error)))?;
             job(&opened)
         };
-        match self.compute.run(0, read).await.and_then(std::convert::identity) {
-            Ok(read) => Ok(Some(read)),
-            // What other blocks would refuse too is no matter of coverage.
-            Err(status) if engine::is_final(&status) => Err(status),
-            Err(status) => {
-                missed.note(&block, status.message());
-                Ok(None)
-            }
-        }
+        missed.noting(&block, self.compute.run(0, read).await.and_then(std::convert::identity))
     }
 }
 

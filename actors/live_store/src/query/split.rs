@@ -6,7 +6,7 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tonic::Status;
 use vivace_protocol::TraceId;
-use vivace_storage::query::{self as engine, SplitOver};
+use vivace_storage::query::SplitOver;
 use vivace_storage::{BlockMeta, OpenBlock};
 
 use super::blocks::{Missed, Readers, text};
@@ -53,14 +53,7 @@ impl Readers {
             let opened: Result<Vec<_>, _> = blocks.iter().map(|block| open.get(block)).collect();
             job(trace, &opened.map_err(|error| Status::unavailable(text(&error)))?)
         };
-        match self.compute.run(0, read).await.and_then(std::convert::identity) {
-            Ok(read) => Ok(Some(read)),
-            Err(status) if engine::is_final(&status) => Err(status),
-            Err(status) => {
-                missed.note(&first, status.message());
-                Ok(None)
-            }
-        }
+        missed.noting(&first, self.compute.run(0, read).await.and_then(std::convert::identity))
     }
 }
 
